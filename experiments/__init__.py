@@ -1,0 +1,1 @@
+"""The programs: ablate, table, list, check, bench."""

@@ -1,0 +1,104 @@
+"""Renders the table of a workdir again, from its records alone.
+
+    python -m experiments.table --workdir=DIR --format=md|tex|csv|json
+        [--baseline=ROW] [--metric=NAME] [--into=FILE]
+
+``--into`` writes the table between the lines ``<!-- table NAME -->`` and ``<!-- /table -->`` of a
+text file instead of printing it, NAME being the ablation's name; so no number is copied by hand.
+
+Exit codes: 0 done, 2 bad input (one line on stderr). Nothing is trained, written or imported from
+jax, so it runs anywhere in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmfuse.errors import InputError, nearest
+from mmfuse.record import write_atomic
+from mmfuse.tables import FORMATS, render, summarise
+from mmfuse.workdir import Workdir
+
+OPTIONS = ("--workdir", "--format", "--baseline", "--metric", "--into", "--help")
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as all commands do."""
+
+    def error(self, message: str) -> None:
+        """Raises InputError instead of printing the usage."""
+        raise InputError(message)
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Returns the options; every mistake is an InputError."""
+    parser = Parser(prog="python -m experiments.table", description=__doc__, allow_abbrev=False,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser.add_argument(
+        "--workdir", required=True, help="the folder that experiments.ablate filled"
+    )
+    parser.add_argument("--format", default="md", help=f"one of {', '.join(FORMATS)}")
+    parser.add_argument("--baseline", help="the row that differences are taken to")
+    parser.add_argument("--metric", help="the metric of the first column")
+    parser.add_argument("--into", help="a text file with a place for the table")
+    options, unknown = parser.parse_known_args(arguments)
+    for argument in unknown:
+        name = argument.partition("=")[0]
+        hint = nearest(name if name.startswith("-") else f"--{name}", OPTIONS)
+        raise InputError(f"unexpected argument '{argument}'{hint}")
+    return options
+
+
+def insert(path: str, name: str, text: str) -> None:
+    """Puts the table in its place in a text file; without such a place it is an InputError."""
+    if not Path(path).is_file():
+        raise InputError(f"--into: no file '{path}'")
+    begin, end = f"<!-- table {name} -->\n", "<!-- /table -->"
+    before, found, rest = Path(path).read_text(encoding="utf-8").partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise InputError(f"'{path}' has no place for the table: {begin.strip()} ... {end}")
+    write_atomic(path, f"{before}{begin}\n{text.strip()}\n\n{end}{after}")
+
+
+def table(options: argparse.Namespace) -> str:
+    """Returns the rendered table that the command line asks for."""
+    if options.format not in FORMATS:
+        hint = nearest(options.format, FORMATS)
+        raise InputError(f"unknown format '{options.format}'{hint}; allowed: {', '.join(FORMATS)}")
+    workdir = Workdir(options.workdir)
+    ablation = workdir.ablation()
+    records = workdir.records()
+    if not records:
+        raise InputError(f"workdir '{options.workdir}' holds no finished run yet")
+    identity = ablation["identity"]
+    content = summarise(
+        records,
+        metric=options.metric or identity.get("metric"),
+        baseline=options.baseline or ablation.get("baseline"),
+        rows=ablation["row_order"],
+        seeds=identity.get("seeds"),
+        command=ablation.get("command"),
+    )
+    text = render(content, options.format)
+    if options.into:
+        insert(options.into, identity["name"], text)
+    return "" if options.into else text
+
+
+def main() -> int:
+    """Prints the table, or ``error: ...``."""
+    try:
+        text = table(parse(sys.argv[1:]))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    sys.stdout.write(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""The cells of a printed table: the same text for Markdown and LaTeX, before either's escapes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from mmfuse.notes import MARK
+from mmfuse.stats import Summary
+from mmfuse.summary import Measure, Row, Table, measure
+
+UNDEFINED = "-"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A piece of plain text, and whether it is printed bold."""
+
+    text: str
+    bold: bool = False
+
+
+def header(table: Table, clocks: bool) -> list[str]:
+    """Returns the column titles; ``clocks`` adds what is measured."""
+    first = measure(table.metric)
+    titles = ["Method"]
+    for metric in table.columns:
+        m = measure(metric)
+        titles.append(m.title + ("" if m.higher else " ↓") + (f" ({m.unit})" if m.unit else ""))
+    if any(row.optimum is not None for row in table.rows):
+        titles.insert(2, f"Optimum ({first.unit})" if first.unit else "Optimum")
+    titles += [f"Δ {table.baseline}", "Seeds", "Parameters", "FLOPs"]
+    return titles + (["Train time"] if clocks else [])
+
+
+def body(table: Table, clocks: bool) -> Iterator[list[Cell]]:
+    """Yields the cells of each trained row, in the order of the header."""
+    first, seeds = measure(table.metric), len(table.seeds)
+    for row in table.rows:
+        cells = [Cell(row.name)]
+        for metric in table.columns:
+            text = mean_sd(row.metrics[metric], measure(metric), seeds)
+            cells.append(Cell(text, metric in row.best))
+        if any(other.optimum is not None for other in table.rows):
+            cells.insert(2, Cell(number(row.optimum, first)))
+        cells += [Cell(versus(row, first)), Cell(seeds_text(row)), Cell(count(row.parameters))]
+        cells += [Cell(flops(row.flops))]
+        yield cells + ([Cell(seconds(row.train_seconds))] if clocks else [])
+
+
+def bounds(table: Table, width: int) -> Iterator[list[Cell]]:
+    """Yields the rows below the rule; a bound has one value and neither seeds nor cost."""
+    optimum = any(row.optimum is not None for row in table.rows)
+    for reference in table.references:
+        cells = [Cell(reference["name"])]
+        values = reference["values"]
+        cells += [Cell(number(values.get(metric), measure(metric))) for metric in table.columns]
+        if optimum:
+            cells.insert(2, Cell(""))
+        yield cells + [Cell("")] * (width - len(cells))
+
+
+def number(value: float | None, m: Measure) -> str:
+    """Returns ``93.21`` in the metric's own unit and digits."""
+    return UNDEFINED if value is None else f"{m.rounded(value):.{m.digits}f}"
+
+
+def mean_sd(s: Summary, m: Measure, seeds: int) -> str:
+    """Returns ``93.21 ± 0.45``, marked if it is over fewer seeds than the table has."""
+    spread = "" if s.sd is None else f" ± {number(s.sd, m)}"
+    mark = f" {MARK}" if 0 < s.n < seeds else ""
+    return number(s.mean, m) + spread + mark
+
+
+def versus(row: Row, m: Measure) -> str:
+    """Returns ``+1.23 [+0.10, +2.36]``: the paired difference and its 95 % t-interval."""
+    d = row.difference
+    if d is None:
+        return "baseline"
+    if d.mean is None:
+        return UNDEFINED
+    mean, low, high = (
+        "" if x is None else f"{m.rounded(x):+.{m.digits}f}" for x in (d.mean, d.low, d.high)
+    )
+    return f"{mean} [{low}, {high}]" if low else mean
+
+
+def seeds_text(row: Row) -> str:
+    """Returns ``3``, or ``2/3, 1 diverged``."""
+    total = sum(map(len, row.seeds.values()))
+    lost = [f"{len(s)} {status}" for status, s in row.seeds.items() if s and status != "done"]
+    return ", ".join([f"{len(row.seeds['done'])}/{total}", *lost]) if lost else str(total)
+
+
+def count(value: int | None) -> str:
+    """Returns ``12,345``."""
+    return UNDEFINED if value is None else f"{value:,}"
+
+
+def flops(value: float | None) -> str:
+    """Returns ``1.23 M``: three digits and a power of 1000."""
+    if value is None:
+        return UNDEFINED
+    for letter in ("", "k", "M", "G", "T"):
+        if value < 999.5 or letter == "T":
+            break
+        value /= 1000
+    digits = 0 if not letter or value >= 99.95 else 1 if value >= 9.995 else 2
+    return f"{value:,.{digits}f} {letter}".strip()
+
+
+def seconds(value: float | None) -> str:
+    """Returns ``12.3 s``."""
+    return UNDEFINED if value is None else f"{value:,.1f} s"

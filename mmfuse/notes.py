@@ -1,0 +1,93 @@
+"""The footnotes of a table: what its numbers mean, and what they were measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmfuse.summary import Table
+
+MARK = "†"
+
+
+def reproducible(
+    table: Table, records: Sequence[Mapping[str, Any]], title: str, absent: Sequence[str]
+) -> Iterator[str]:
+    """Yields the notes that a second run of the ablation reproduces to the bit."""
+    yield _spread(table, records)
+    if any(row.difference for row in table.rows):
+        yield (
+            f"Δ: {title} minus that of {table.baseline}, paired by seed, with the 95 % t-interval "
+            "of the mean difference; not corrected for comparing several rows."
+        )
+    if any(summary.n < len(table.seeds) for r in table.rows for summary in r.metrics.values()):
+        yield f"{MARK} over fewer than {len(table.seeds)} seeds: the rest did not finish."
+    if absent:
+        yield f"Not run: {', '.join(absent)}."
+    yield "Bold: best mean of the rows whose seeds all finished. FLOPs: one example, forward pass."
+    if any(row.optimum is not None for row in table.rows):
+        yield f"Optimum: the best {title} that the inputs which the row reads allow."
+    if table.references:
+        yield "Below the rule: known bounds, not trained."
+    yield from _unequal(records)
+    yield _surroundings(records[0])
+
+
+def local(table: Table, records: Sequence[Mapping[str, Any]], command: str | None) -> Iterator[str]:
+    """Yields the notes about clocks and paths, which no file that is compared may hold."""
+    if any(row.train_seconds is not None for row in table.rows):
+        width = records[0].get("replica_width", 1)
+        yield f"Train time: seconds to train {width} seed(s) in one program, without compiling."
+    if command:
+        yield f"Command: {command}"
+
+
+def _spread(table: Table, records: Sequence[Mapping[str, Any]]) -> str:
+    seeds = ", ".join(map(str, table.seeds))
+    by = next((r["selected"].get("by") for r in records if r.get("selected")), None)
+    chosen = f"; the epoch was chosen by {by}" if by else ""
+    if len(table.seeds) == 1:
+        return (
+            f"One seed ({seeds}), test split{chosen}. No standard deviation and no interval: the "
+            "spread between seeds cannot be known from one."
+        )
+    return (
+        f"Mean ± standard deviation (ddof = 1) over n = {len(table.seeds)} seeds ({seeds}), "
+        f"test split{chosen}."
+    )
+
+
+def _unequal(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yields what rows change besides the fusion: the reader must know that budgets differ."""
+    for row in dict.fromkeys(record["row"] for record in records):
+        config = next(r.get("row_config") or {} for r in records if r["row"] == row)
+        others = {section: entry for section, entry in config.items() if section != "fusion"}
+        keys = [
+            f"{section}.{key}"
+            for section, entry in others.items()
+            for key in (entry if isinstance(entry, Mapping) else [""])
+        ]
+        if keys:
+            yield f"{row} also differs in {', '.join(key.rstrip('.') for key in keys)}."
+
+
+def _surroundings(record: Mapping[str, Any]) -> str:
+    device, data = record.get("device", {}), record.get("data", {})
+    git, versions = record.get("git", {}), record.get("versions", {})
+    parts = [
+        f"Data: {data.get('name', '?')}, fingerprint {str(data.get('fingerprint', '?'))[:12]}",
+        f"device: {device.get('count', '?')} x {device.get('kind', '?')}, mode "
+        f"{record.get('mode', '?')}, replica width {record.get('replica_width', '?')}",
+        ", ".join(
+            f"{n} {versions[n]}" for n in ("mmfuse", "jax", "flax", "python") if n in versions
+        ),
+        f"git {_commit(git)}",
+    ]
+    return "; ".join(part for part in parts if part) + "."
+
+
+def _commit(git: Mapping[str, Any]) -> str:
+    if not git.get("commit"):
+        return "commit unknown"
+    return git["commit"][:12] + (f" + local changes {git.get('diff')}" if git.get("dirty") else "")

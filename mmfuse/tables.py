@@ -1,0 +1,181 @@
+"""Prints a table as Markdown, CSV, LaTeX or JSON. No jax: a table is a function of records.
+
+``json`` and ``tex`` hold only what a rerun reproduces, so that they can be compared by sha256;
+``md`` and ``csv`` also hold train times, which are measured.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import re
+import unicodedata
+from collections.abc import Callable
+from typing import Any
+
+from mmfuse import cells
+from mmfuse.cells import Cell
+from mmfuse.errors import InputError, nearest
+from mmfuse.mixing import refuse_mixed
+from mmfuse.record import dumps
+from mmfuse.summary import Row, Table, summarise
+
+__all__ = ["FORMATS", "Table", "refuse_mixed", "render", "summarise"]
+
+TEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$",
+    "#": r"\#", "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
+    "±": r"$\pm$", "Δ": r"$\Delta$", "†": r"\textdagger{}", "↓": r"$\downarrow$",
+}  # fmt: skip
+
+
+def render(table: Table, format: str) -> str:
+    """Returns the table as text that ends in a newline.
+
+    Args:
+      table: of :func:`summarise`.
+      format: one of ``FORMATS``: ``md``, ``csv``, ``tex`` (booktabs) or ``json``.
+
+    Raises:
+      InputError: another format.
+    """
+    if format not in FORMATS:
+        allowed = ", ".join(FORMATS)
+        raise InputError(f"unknown format '{format}'{nearest(format, FORMATS)}; allowed: {allowed}")
+    return FORMATS[format](table)
+
+
+def _markdown(table: Table) -> str:
+    titles = cells.header(table, clocks=True)
+    header = [escape_markdown(title) for title in titles]
+    body = [_each(_bold_markdown, line) for line in cells.body(table, clocks=True)]
+    bounds = [_each(_bold_markdown, line) for line in cells.bounds(table, len(titles))]
+    widths = [max(map(_width, column)) for column in zip(header, *body, *bounds, strict=True)]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    # Markdown has no rule inside a table; a row of dashes reads as one in text and on a page.
+    between = [["—" * min(width, 3) for width in widths]] if bounds else []
+    lines = [_padded(line, widths) for line in [header, rule, *body, *between, *bounds]]
+    notes = [f"- {escape_markdown(note)}" for note in (*table.notes, *table.local_notes)]
+    return "\n".join([*lines, "", *notes]) + "\n"
+
+
+def _each(make: Callable[[Cell], str], line: list[Cell]) -> list[str]:
+    return [make(cell) for cell in line]
+
+
+def _padded(line: list[str], widths: list[int]) -> str:
+    """Returns one line: the first column to the left, all others to the right."""
+    gaps = [" " * (width - _width(text)) for text, width in zip(line, widths, strict=True)]
+    rest = [gap + text for gap, text in zip(gaps[1:], line[1:], strict=True)]
+    return f"| {' | '.join([line[0] + gaps[0], *rest])} |"
+
+
+def _width(text: str) -> int:
+    """Returns the columns that a terminal needs: Chinese characters take two."""
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+    return len(text) + wide - sum(unicodedata.combining(c) > 0 for c in text)
+
+
+def _bold_markdown(cell: Cell) -> str:
+    return f"**{escape_markdown(cell.text)}**" if cell.bold else escape_markdown(cell.text)
+
+
+def escape_markdown(text: str) -> str:
+    """Returns text that Markdown shows as it is, inside a table cell too."""
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    text = re.sub(r"([\\|*`])", r"\\\1", text).replace("](", "]\\(")
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # inside a word it stays as it is
+
+
+def escape_tex(text: str) -> str:
+    """Returns text that LaTeX prints as it is."""
+    return "".join(TEX.get(character, character) for character in " ".join(text.split()))
+
+
+def _tex(table: Table) -> str:
+    titles = cells.header(table, clocks=False)
+    body = [_tex_line(_each(_bold_tex, line)) for line in cells.body(table, clocks=False)]
+    bounds = [_tex_line(_each(_bold_tex, line)) for line in cells.bounds(table, len(titles))]
+    lines = [
+        "% needs \\usepackage{booktabs} and \\usepackage{textcomp}",
+        r"\begin{tabular}{l" + "r" * (len(titles) - 1) + "}",
+        r"\toprule",
+        _tex_line([escape_tex(title) for title in titles]),
+        r"\midrule",
+        *body,
+        *([r"\midrule"] if bounds else []),
+        *bounds,
+        r"\bottomrule",
+        r"\end{tabular}",
+        "",
+        r"\smallskip",
+        *(rf"{{\footnotesize {escape_tex(note)}\par}}" for note in table.notes),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _tex_line(line: list[str]) -> str:
+    return " & ".join(line) + r" \\"
+
+
+def _bold_tex(cell: Cell) -> str:
+    # A first cell that begins with a bracket would be read as the argument of the \\ before it.
+    text = re.sub(r"^\[", "{[}", escape_tex(cell.text))
+    text = re.sub(r"(?<![\w.])-(?=\d)", "$-$", text)  # a minus, not a hyphen
+    return rf"\textbf{{{text}}}" if cell.bold else text
+
+
+def _csv(table: Table) -> str:
+    """One line a row, numbers in full and in the metric's own unit (a share, not per cent)."""
+    parts = ("mean", "sd", "n", "low", "high")
+    metrics = [f"{metric}_{part}" for metric in table.columns for part in parts]
+    difference = [f"difference_{part}" for part in parts]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["method", "kind", "seeds", *metrics, *difference, "optimum", "parameters",
+                     "flops_per_example", "train_seconds"])  # fmt: skip
+    for row in table.rows:
+        found = [getattr(row.metrics[m], part) for m in table.columns for part in parts]
+        d = row.difference
+        found += [None if d is None else getattr(d, part) for part in parts]
+        cost = [row.optimum, row.parameters, row.flops, row.train_seconds]
+        writer.writerow([row.name, "trained", cells.seeds_text(row), *found, *cost])
+    for reference in table.references:
+        found = [
+            reference["values"].get(m) if part == "mean" else None
+            for m in table.columns
+            for part in parts
+        ]
+        writer.writerow([reference["name"], "reference", "", *found, *[None] * (len(parts) + 4)])
+    return out.getvalue()
+
+
+def _json(table: Table) -> str:
+    return dumps(
+        {
+            "format": 1,
+            "metric": table.metric,
+            "columns": table.columns,
+            "baseline": table.baseline,
+            "seeds": table.seeds,
+            "rows": [_json_row(row) for row in table.rows],
+            "references": table.references,
+            "notes": table.notes,
+        }
+    )
+
+
+def _json_row(row: Row) -> dict[str, Any]:
+    content = dataclasses.asdict(row)
+    del content["train_seconds"]
+    return content
+
+
+FORMATS: dict[str, Callable[[Table], str]] = {
+    "md": _markdown,
+    "csv": _csv,
+    "tex": _tex,
+    "json": _json,
+}
