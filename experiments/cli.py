@@ -1,0 +1,133 @@
+"""What the commands share: their arguments, their exit codes, the compilation cache."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from mmfuse.ablation import Ablation, add_defaults, resolve
+from mmfuse.checkpoint import NoGoodStepError
+from mmfuse.config import apply_override, load_config
+from mmfuse.errors import InputError, nearest
+from mmfuse.lock import WorkdirBusy
+
+BAD_INPUT, SOME_FAILED = 2, 3
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose complaints are InputErrors, so that every command fails alike."""
+
+    def __init__(self, prog: str, description: str):
+        form = argparse.RawDescriptionHelpFormatter
+        super().__init__(
+            prog=f"python -m {prog}",
+            description=description,
+            formatter_class=form,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str):
+        """Raises instead of printing the usage."""
+        raise InputError(message)
+
+
+def run_command(main: Callable[[list[str]], int]) -> None:
+    """Runs ``main(argv)`` and exits with its code; bad input is one line and exit 2."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    try:
+        code = main(sys.argv[1:])
+    except InputError as error:
+        code = _fail(error, BAD_INPUT)
+    except (WorkdirBusy, NoGoodStepError) as error:
+        code = _fail(error, SOME_FAILED)
+    except KeyboardInterrupt:  # before there is anything to save
+        code = 128 + signal.SIGINT
+    except OSError as error:
+        code = _fail(f"{error.strerror or error}: '{error.filename}'", SOME_FAILED)
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+def _fail(error, code: int) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return code
+
+
+def parse(parser: Parser, argv: list[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
+    """The known flags, and the overrides ``--config.path=value`` in order."""
+    args, rest = parser.parse_known_args(argv)
+    flags = [name for name in parser._option_string_actions if name.startswith("--")]
+    overrides = []
+    for item in rest:
+        name, equals, value = item.partition("=")
+        if name.startswith("--config.") and equals:
+            overrides.append((name.removeprefix("--config."), value))
+        elif name.startswith("--config."):
+            raise InputError(f"'{item}' needs a value: {item}=VALUE")
+        elif not item.startswith("-"):
+            dashes = f"; did you mean --{item}?" if name.startswith("config") else ""
+            raise InputError(f"unexpected argument '{item}'{dashes}")
+        else:
+            raise InputError(f"unknown flag '{name}'{nearest(name, [*flags, '--config.KEY'])}")
+    return args, overrides
+
+
+def load(spec: str, overrides: list[tuple[str, str]]) -> tuple[ConfigDict, Ablation]:
+    """The config file with its overrides applied, and what it means."""
+    config = load_config(spec)
+    add_defaults(config)
+    for path, value in overrides:
+        apply_override(config, path, value)
+    return config, resolve(config)
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs between launches, in a folder that nobody else can write to."""
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is None:
+        base = os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")
+        folder = Path(os.environ.get("MMFUSE_CACHE", base)) / "mmfuse" / "xla"
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            status = folder.stat()
+        except OSError as error:
+            logging.warning("no compilation cache: %s", error)
+            return
+        if status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            logging.warning("no compilation cache: '%s' can be written by others", folder)
+            return
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+class StopSignals:
+    """Remembers the first SIGINT or SIGTERM; the second one ends the program at once."""
+
+    def __init__(self):
+        self.received = 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._receive)
+
+    def _receive(self, number: int, _frame) -> None:
+        self.received = number
+        name = signal.Signals(number).name
+        print(f"{name}: saving; once more to leave at once", file=sys.stderr, flush=True)
+        signal.signal(number, signal.SIG_DFL)
+
+    def __call__(self) -> bool:
+        return bool(self.received)
+
+    @property
+    def exit_code(self) -> int:
+        """130 for SIGINT, 143 for SIGTERM."""
+        return 128 + self.received

@@ -1,0 +1,91 @@
+"""Late fusion and its controls: one modality alone, and the average of one-modality decisions."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+
+from mmfuse.errors import InputError, nearest
+from mmfuse.fusion.base import (
+    Fused,
+    any_present,
+    dense,
+    masked_mean,
+    mean_over_present,
+    names,
+    one_token,
+    pooled,
+)
+
+Array = jax.Array
+
+
+class VectorMLP(nn.Module):
+    """``W_2 relu(W_1 x + b_1) + b_2``: the one map from a modality's vector to ``features``."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """``[B, D] -> [B, features]``."""
+        h = nn.relu(dense(self.features, x, "hidden")(x))
+        return dense(self.features, h, "out")(h)
+
+
+class Unimodal(nn.Module):
+    """One modality alone, the control of every table: ``f_m = MLP_m(mean over its tokens)``.
+
+    The same map, under the same parameter name, that ``LateAverage`` gives this modality. The other
+    modalities are not read. An absent modality gives a zero token that is masked.
+
+    Shapes: ``{m: [B, T, S, D_m]} -> [B, 1, 1, features]``.
+
+    Raises:
+      InputError: the batch has no modality of this name.
+    """
+
+    modality: str
+    features: int
+
+    def reads(self, modalities: tuple[str, ...]) -> tuple[str, ...]:
+        """The one modality that is read; raises InputError if it is not among ``modalities``."""
+        if self.modality not in modalities:
+            raise InputError(
+                f"fusion.modality='{self.modality}' is not a modality of this data"
+                f"; allowed: {', '.join(sorted(modalities))}{nearest(self.modality, modalities)}"
+            )
+        return (self.modality,)
+
+    @nn.compact
+    def __call__(self, tokens: dict[str, Array], masks: dict[str, Array], *, train: bool) -> Fused:
+        """See the class."""
+        del train
+        (m,) = self.reads(names(tokens))
+        present = masks[m].any(axis=(1, 2))
+        vector = VectorMLP(self.features, name=m)(masked_mean(tokens[m], masks[m], axis=(1, 2)))
+        return one_token(vector * present[:, None].astype(vector.dtype), present)
+
+
+class LateAverage(nn.Module):
+    """Late fusion: the mean of the unimodal results over the modalities that are present.
+
+    ``f = sum_m p_m MLP_m(mean_m) / sum_m p_m`` with ``p_m`` 1 where modality m is there, else 0.
+    The head after it is affine, ``y = W f + b``, and the weights of a mean add up to one, so
+    ``W f + b = mean_m (W f_m + b)``: averaging these vectors is averaging the logits of
+    one-modality classifiers that share their last layer. Nothing meets before the decision, so that
+    no combination of modalities (a parity, say) can be learnt beyond a sum.
+
+    Shapes: ``{m: [B, T, S, D_m]} -> [B, 1, 1, features]``.
+    Source: decision fusion by the sum rule, Kittler et al. 1998 (doi:10.1109/34.667881), which
+    averages probabilities; here it is logits, and the classifiers are trained together.
+    """
+
+    features: int
+
+    @nn.compact
+    def __call__(self, tokens: dict[str, Array], masks: dict[str, Array], *, train: bool) -> Fused:
+        """See the class."""
+        del train
+        vectors, present = pooled(tokens, masks)
+        decisions = {m: VectorMLP(self.features, name=m)(x) for m, x in vectors.items()}
+        return one_token(mean_over_present(decisions, present), any_present(present))
