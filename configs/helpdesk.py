@@ -1,0 +1,64 @@
+"""Ten ways to fuse text, picture and voice on the generated customer-service task ``helpdesk``.
+
+Command    python -m experiments.ablate --config=configs/helpdesk.py:synergy --workdir=runs/synergy
+Argument   the variant: redundant, unique, synergy, mixed (default); ``temporal`` has its own file
+"""
+
+from ml_collections import ConfigDict
+
+FEATURES = 32
+
+
+def rows(features=FEATURES):
+    """Unimodal controls, late average, then one row per fusion method of the spine."""
+    unimodal = {
+        f"{name} only": {"fusion": {"name": "unimodal", "modality": name, "features": features}}
+        for name in ("text", "image", "audio")
+    }
+    fused = {
+        "late average": {"name": "late_average", "features": features},
+        "concat": {"name": "concat", "features": features, "hidden": 64},
+        "GMU": {"name": "gmu", "features": features},
+        "TFN": {"name": "tfn", "features": features, "width": 12},
+        "EF-LSTM": {"name": "early_lstm", "features": features},
+        "cross-modal attention": {"name": "crossmodal", "features": features, "heads": 2},
+        "self + cross attention": {"name": "self_cross", "features": features},
+        "MBT": {"name": "mbt", "features": features, "heads": 2},
+    }
+    return unimodal | {name: {"fusion": fusion} for name, fusion in fused.items()}
+
+
+def get_config(variant="mixed"):
+    """The base that every row shares, and the rows."""
+    return ConfigDict(
+        {
+            "name": f"helpdesk/{variant}",
+            "seeds": (0, 1, 2),
+            "baseline": "concat",
+            "metric": "accuracy",
+            "data": {
+                "name": "helpdesk",
+                "builder": {"variant": variant, "n_train": 6000, "n_valid": 1000, "n_test": 2000},
+                "preprocess": {
+                    "text": {"name": "text", "length": 8},
+                    "image": {"name": "picture", "size": 16},
+                    "audio": {"name": "log_mel", "n_fft": 400, "hop": 400, "n_mels": 24},
+                },
+            },
+            "encoders": {
+                "text": {"name": "text_lstm", "features": FEATURES, "embed": 16},
+                "image": {"name": "image_cnn", "features": FEATURES, "channels": (8, 16)},
+                "audio": {"name": "audio_lstm", "features": FEATURES},
+            },
+            "train": {
+                "epochs": 10,
+                "batch": 64,
+                "lr": 3e-3,
+                "weight_decay": 1e-2,
+                "clip_norm": 1.0,
+                "select": "accuracy",
+            },
+            "parallel": {"mode": "pmap", "devices": 0},
+            "rows": rows(),
+        }
+    )

@@ -1,0 +1,213 @@
+"""Trains every row and seed of an ablation that has no record yet, and prints the table.
+
+    python -m experiments.ablate --config=configs/quickstart.py --workdir=runs/quickstart
+    python -m experiments.ablate --config=... --workdir=... --rows='TFN|MBT' --config.train.epochs=3
+    python -m experiments.ablate --config=... --dry_run
+
+Exit codes: 0 done, 2 bad input, 3 some runs failed (the table shows which), 130 and 143 on signals
+after saving.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+from experiments import cli
+from mmfuse.ablation import Ablation, Row
+from mmfuse.build import Built, build, check_divisible
+from mmfuse.data.loader import Dataset, make_builder, prepare
+from mmfuse.errors import InputError, listed
+from mmfuse.fusion import FUSIONS, build_fusion
+from mmfuse.loop import Interrupted, train_group
+from mmfuse.parallel import Devices
+from mmfuse.progress import Progress
+from mmfuse.record import plain
+from mmfuse.runs import Setting, finish
+from mmfuse.tables import FORMATS, render, summarise
+from mmfuse.workdir import Workdir, check_workdir, open_workdir
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser(prog="experiments.ablate", description=__doc__)
+    parser.add_argument("--config", required=True, help="FILE.py or FILE.py:argument")
+    parser.add_argument("--workdir", help="where runs, checkpoints and the table go")
+    parser.add_argument("--rows", default="", help="train only rows whose name matches this regex")
+    parser.add_argument("--dry_run", action="store_true", help="costs only; writes nothing")
+    parser.add_argument("--raw_data", help="folder of upstream files (or MMFUSE_RAW_DATA)")
+    parser.add_argument("--data_dir", help="where prepared datasets lie (or TFDS_DATA_DIR)")
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """The command; returns its exit code."""
+    args, overrides = cli.parse(_parser(), argv)
+    if not args.workdir and not args.dry_run:
+        raise InputError("--workdir is missing: say where runs and the table go")
+    _, ablation = cli.load(args.config, overrides)
+    rows = _chosen(ablation, args.rows)
+    for row in rows:
+        _check_fusion(row, tuple(ablation.data["preprocess"]))
+    devices = Devices(ablation.parallel["mode"], ablation.parallel["devices"])
+    for row in rows:
+        check_divisible(row, devices)
+    builder = make_builder(
+        ablation.data["name"],
+        ablation.data["builder"],
+        data_dir=args.data_dir,
+        raw_data=args.raw_data,
+    )
+    if args.workdir and Path(args.workdir).exists():
+        check_workdir(args.workdir, ablation.identity(), unknown=("data_fingerprint",))
+    prepare(builder)
+    dataset = Dataset(
+        builder, ablation.data["preprocess"], resident_bytes=ablation.data["resident_bytes"]
+    )
+    built = [build(row, dataset, devices, ablation) for row in rows]
+    if args.dry_run:
+        from experiments.dry_run import print_costs
+
+        return print_costs(ablation, built, dataset, devices)
+    cli.use_compilation_cache()
+    stop = cli.StopSignals()
+    setting = Setting(ablation, dataset, devices)
+    identity = ablation.identity() | {"data_fingerprint": dataset.fingerprint}
+    facts = {"baseline": ablation.baseline, "command": _command(argv)}
+    with open_workdir(args.workdir, identity, **facts) as workdir:
+        _check_same_code(setting, workdir)
+        try:
+            _train_all(setting, workdir, built, stop)
+        except Interrupted:
+            print("interrupted: the same command goes on from here", file=sys.stderr)
+            return stop.exit_code
+        return _print_table(ablation, workdir, facts["command"])
+
+
+def _chosen(ablation: Ablation, pattern: str) -> list[Row]:
+    try:
+        rows = [row for row in ablation.rows if re.search(pattern, row.name)]
+    except re.error as error:
+        raise InputError(f"--rows='{pattern}' is not a regular expression: {error}") from error
+    if not rows:
+        raise InputError(
+            f"--rows='{pattern}' matches no row{listed(r.name for r in ablation.rows)}"
+        )
+    return rows
+
+
+def _check_fusion(row: Row, modalities: tuple[str, ...]) -> None:
+    """Builds the row's fusion; one that is not shipped with mmfuse must pass the contract kit."""
+    fields = dict(row.fusion)
+    fusion = build_fusion(fields.pop("name"), **fields)
+    if type(fusion) in FUSIONS.values():
+        heads, features = row.fusion.get("heads", 1), row.fusion.get("features", 0)
+        if features % heads:  # the module says so too, but only once the data is there
+            raise InputError(
+                f"fusion '{row.fusion['name']}' of row '{row.name}': features {features} is not "
+                f"divisible by heads {heads}"
+            )
+        return
+    from mmfuse.contract import check_fusion
+
+    failures = check_fusion(fusion, modalities=modalities)
+    if failures:
+        more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+        first = " ".join(failures[0].message.split())
+        raise InputError(
+            f"fusion '{row.fusion['name']}' of row '{row.name}' breaks the contract: "
+            f"{failures[0].check}: {first}{more}"
+        )
+
+
+def _train_all(setting: Setting, workdir: Workdir, built: list[Built], stop) -> None:
+    groups = setting.ablation.groups()
+    todo = [
+        (row, seeds)
+        for row in built
+        for seeds in groups
+        if not all(workdir.has_record(row.row.name, seed) for seed in seeds)
+    ]
+    with Progress() as progress:
+        progress.start(len(built) * len(groups), done=len(built) * len(groups) - len(todo))
+        for row, seeds in todo:
+            if stop():  # since the last dispatch of the row before: its records are written
+                raise Interrupted
+            progress.row(row.row.name, row.settings.epochs)
+            _train_one(setting, workdir, row, seeds, stop, progress)
+
+
+def _train_one(setting: Setting, workdir: Workdir, built: Built, seeds, stop, progress) -> None:
+    """One row and group of seeds, to its records; its checkpoints are then no longer needed."""
+    from mmfuse.checkpoint import Checkpoints
+
+    name = built.row.name
+    folder = workdir.checkpoints(name) / "-".join(map(str, seeds))
+
+    def report(event: str, value) -> None:
+        if event == "compiled":
+            progress.compiled(value)
+        else:
+            progress.epoch(value, "")
+
+    run, executables, clock = train_group(
+        built,
+        setting.dataset,
+        setting.devices,
+        seeds,
+        Checkpoints(folder),
+        stop=stop,
+        report=report,
+    )
+    records = finish(setting, workdir, built, seeds, run, executables, clock)
+    shutil.rmtree(workdir.checkpoints(name), ignore_errors=True)
+    progress.finish_row(_brief(records))
+
+
+def _brief(records: list[dict]) -> str:
+    """The primary metric of the records of one row, in one line."""
+    primary = records[0]["primary"]
+    scores = [r["metrics"]["test"].get(primary) for r in records]
+    shown = ", ".join("diverged" if s is None else f"{s:.4f}" for s in scores)
+    return f"{records[0]['row']}: test {primary} {shown}"
+
+
+def _command(argv: list[str]) -> str:
+    """What people type for this table: the config and its overrides, without paths of a machine."""
+    kept = [arg for arg in argv if arg.startswith("--config")]
+    return shlex.join(["python", "-m", "experiments.ablate", *kept])
+
+
+def _check_same_code(setting: Setting, workdir: Workdir) -> None:
+    """A table refuses to mix runs of different code: better said before training than after."""
+    common = setting.common()
+    for record in workdir.records()[:1]:
+        for key in ("git", "versions", "device", "mode"):
+            if record[key] != plain(common[key]):
+                raise InputError(
+                    f"workdir '{workdir.path}' holds runs whose {key} was {record[key]}, now it is "
+                    f"{common[key]}: one table cannot mix them; use a new workdir"
+                )
+
+
+def _print_table(ablation: Ablation, workdir: Workdir, command: str) -> int:
+    """Writes the table in every format and prints it; 3 if some runs did not come through."""
+    records = workdir.records()
+    table = summarise(
+        records,
+        metric=ablation.metric,
+        baseline=ablation.baseline or None,
+        rows=[row.name for row in ablation.rows],
+        seeds=ablation.seeds,
+        command=command,
+    )
+    for name in FORMATS:
+        workdir.write_table(name, render(table, name))
+    print(render(table, "md"))
+    return cli.SOME_FAILED if any(r["status"] != "done" for r in records) else 0
+
+
+if __name__ == "__main__":
+    cli.run_command(main)

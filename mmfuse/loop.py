@@ -1,0 +1,221 @@
+"""The training loop of one row: a group of seeds, from the first step or from a checkpoint.
+
+The loop runs on the host and only dispatches: chunks of steps, evaluations, checkpoints. What a run
+computes depends on (row, seeds, step) alone, so stopping and resuming anywhere gives the same bits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from mmfuse import metrics
+from mmfuse.build import Built, Executables, compile_row
+from mmfuse.checkpoint import Checkpoints
+from mmfuse.data.loader import Dataset, epoch_order
+from mmfuse.parallel import Devices
+from mmfuse.train import chunk_orders
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: the state is saved
+    """Training was asked to stop; a checkpoint was written first."""
+
+
+@dataclasses.dataclass
+class Selection:
+    """The best epoch of every replica on validation, kept on the host.
+
+    A replica stops after ``patience`` epochs without a strictly better score (0 = never); from then
+    on its choice is frozen, whatever its neighbours still do.
+    """
+
+    params: Any  # numpy, leaves [R, ...]
+    score: list[float | None]
+    epoch: list[int]
+    step: list[int]
+    stopped: list[bool]
+
+    @classmethod
+    def start(cls, params: Any, replicas: int) -> Selection:
+        """Nothing chosen yet: the initial parameters."""
+        host = jax.tree.map(np.array, jax.device_get(params))
+        return cls(host, [None] * replicas, [-1] * replicas, [0] * replicas, [False] * replicas)
+
+    def update(self, scores: list[float], epoch: int, step: int, params: Any, patience: int):
+        """Takes over the parameters of every running replica whose score improved.
+
+        Scores are such that higher is better; ``None`` (diverged) stops the replica.
+        """
+        better = []
+        for lane, score in enumerate(scores):
+            if self.stopped[lane]:
+                continue
+            if score is None:
+                self.stopped[lane] = True
+            elif self.score[lane] is None or score > self.score[lane]:
+                self.score[lane], self.epoch[lane], self.step[lane] = score, epoch, step
+                better.append(lane)
+            elif patience and epoch - self.epoch[lane] >= patience:
+                self.stopped[lane] = True
+        if better:
+            jax.tree.map(lambda kept, new: _copy(kept, new, better), self.params, params)
+
+    def as_json(self) -> dict:
+        """Everything but the parameters, for the checkpoint's progress file."""
+        names = ("score", "epoch", "step", "stopped")
+        return {name: getattr(self, name) for name in names}
+
+
+def _copy(kept: np.ndarray, new: jax.Array, lanes: list[int]) -> None:
+    kept[lanes] = np.asarray(new)[lanes]
+
+
+@dataclasses.dataclass
+class Run:
+    """Where a group of seeds stands: everything a checkpoint holds."""
+
+    state: Any
+    selection: Selection
+    epoch: int
+    dispatch: int  # dispatches done in this epoch
+    curves: dict[str, list[list[dict | None]]]  # split: epoch: replica: metrics
+    seconds: float
+
+    def tree(self) -> dict:
+        """The arrays, for Orbax."""
+        return {"state": self.state, "best": self.selection.params}
+
+    def progress(self) -> dict:
+        """The rest, as JSON."""
+        return {
+            "selection": self.selection.as_json(),
+            "epoch": self.epoch,
+            "dispatch": self.dispatch,
+            "curves": self.curves,
+            "seconds": self.seconds,
+        }
+
+
+def _start(state: Any, seeds: tuple[int, ...], checkpoints: Checkpoints) -> Run:
+    """A fresh run, or the newest good checkpoint of it."""
+    selection = Selection.start(state.params, len(seeds))
+    run = Run(state, selection, 0, 0, {"train": [], "valid": []}, 0.0)
+    found = checkpoints.restore_latest(jax.device_get(run.tree()))
+    if found is None:
+        return run
+    _, tree, progress = found
+    best = jax.tree.map(np.array, tree["best"])
+    selection = Selection(best, **progress.pop("selection"))
+    return Run(tree["state"], selection, **progress)
+
+
+def evaluate(executables: Executables, task: str, params, batches) -> list[dict]:
+    """All metrics of each replica over the batches; ``batches`` are placed or plain."""
+    sums = None
+    for batch in batches:
+        new = jax.device_get(executables.evaluate(params, batch))
+        sums = new if sums is None else jax.tree.map(np.add, sums, new)
+    lanes = len(sums["loss"])
+    return [metrics.finalise(task, jax.tree.map(lambda s, i=i: s[i], sums)) for i in range(lanes)]
+
+
+def _dispatches(
+    run: Run, built: Built, dataset: Dataset, seeds: tuple[int, ...], resident: Any
+) -> Iterator[tuple]:
+    """The arguments (data, order, live) of every dispatch that this epoch still needs."""
+    size = (dataset.sizes["train"], built.settings.batch)
+    orders = chunk_orders(
+        lambda seed, epoch: epoch_order(seed, epoch, *size),
+        seeds,
+        run.epoch,
+        built.settings.steps_per_dispatch,
+    )[run.dispatch :]
+    if resident is not None:
+        yield from ((resident, order, live) for order, live in orders)
+        return
+    streamed = dataset.stream([order for order, _ in orders])
+    for data, (order, live) in zip(streamed, orders, strict=True):
+        places = np.arange(order.size, dtype=np.int32).reshape(order.shape)
+        yield data, np.where(order < 0, order, places), live
+
+
+def train_group(
+    built: Built,
+    dataset: Dataset,
+    devices: Devices,
+    seeds: tuple[int, ...],
+    checkpoints: Checkpoints,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    report: Callable[[str, Any], None] = lambda event, value: None,
+) -> tuple[Run, Executables, dict]:
+    """Trains a group to the end; returns the run, its programs, its compile and set-up seconds.
+
+    ``stop`` is asked after every dispatch; when it says True, a checkpoint is written and
+    Interrupted raised. ``report`` hears ("compiled", seconds) and ("epoch", epochs done).
+    """
+    begun = time.perf_counter()
+    settings, task = built.settings, dataset.card["task"]
+    executables, state = compile_row(built, dataset, devices, seeds)
+    run = _start(state, seeds, checkpoints)
+    resident = dataset.train_arrays()
+    resident = devices.replicate(resident) if resident is not None else None
+    valid = list(dataset.eval_batches("valid", settings.eval_batch)) if dataset.resident else None
+    clock = {"compile_seconds": executables.seconds, "setup_seconds": time.perf_counter() - begun}
+    report("compiled", clock["compile_seconds"])
+    saved = time.perf_counter()
+    while run.epoch < settings.epochs and not all(run.selection.stopped):
+        for data, order, live in _dispatches(run, built, dataset, seeds, resident):
+            start = time.perf_counter()
+            run.state = jax.block_until_ready(executables.train(run.state, data, order, live))
+            run.dispatch += 1
+            run.seconds += time.perf_counter() - start
+            stopping = stop()  # asked once: a signal between two questions would not be saved
+            if stopping or time.perf_counter() - saved >= settings.checkpoint_seconds:
+                checkpoints.save(_steps(run), run.tree(), run.progress())
+                saved = time.perf_counter()
+            if stopping:
+                raise Interrupted
+        start = time.perf_counter()
+        batches = valid or dataset.eval_batches("valid", settings.eval_batch)
+        _end_epoch(run, built, evaluate(executables, task, run.state.params, batches), task)
+        run.seconds += time.perf_counter() - start
+        report("epoch", run.epoch)
+    return run, executables, clock
+
+
+def _steps(run: Run) -> int:
+    """The number of the checkpoint: grows with every dispatch, whatever the replicas do."""
+    return int(np.max(jax.device_get(run.state.step)))
+
+
+def _score(value: float | None, sign: int) -> float:
+    """Higher is better; below everything where the metric is undefined (constant predictions)."""
+    return -math.inf if value is None or math.isnan(value) else sign * value
+
+
+def _end_epoch(run: Run, built: Built, valid: list[dict], task: str) -> None:
+    """Closes an epoch: curves, selection and early stopping; empties the running sums."""
+    sums, diverged = jax.device_get((run.state.sums, run.state.diverged_at))
+    step, settings = _steps(run), built.settings
+    train = [
+        metrics.finalise(task, jax.tree.map(lambda s, i=i: s[i], sums)) for i in range(len(valid))
+    ]
+    for name, values in (("train", train), ("valid", valid)):
+        brief = [{k: v for k, v in m.items() if k != "confusion"} for m in values]
+        over = run.selection.stopped
+        run.curves[name].append([None if over[i] else brief[i] for i in range(len(valid))])
+    sign = 1 if metrics.METRICS[settings.select][1] else -1
+    scores = [
+        None if diverged[i] >= 0 else _score(m[settings.select], sign) for i, m in enumerate(valid)
+    ]
+    run.selection.update(scores, run.epoch, step, run.state.params, settings.patience)
+    zeros = jax.tree.map(np.zeros_like, sums)
+    run.state = run.state.replace(sums=zeros)
+    run.epoch, run.dispatch = run.epoch + 1, 0

@@ -1,0 +1,39 @@
+"""The only architecture: encoders -> fusion -> head."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+
+from mmfuse.fusion.base import Fused
+
+
+def modalities_read(fusion: nn.Module, modalities: tuple[str, ...]) -> tuple[str, ...]:
+    """The modalities a fusion reads, sorted: all, or what its method ``reads`` says."""
+    reads = getattr(fusion, "reads", None)
+    return tuple(sorted(reads(tuple(modalities)) if callable(reads) else modalities))
+
+
+class FusionModel(nn.Module):
+    """Encodes the modalities the fusion reads, fuses their tokens, and applies the head.
+
+    ``inputs`` {modality: array}, ``masks`` {modality: bool [B, T]} -> (output [B, C], Fused).
+    Encoders of modalities that the fusion does not read are not built: they would count as
+    parameters and take part in weight decay without ever being used.
+    """
+
+    encoders: dict[str, nn.Module]
+    fusion: nn.Module
+    head: nn.Module
+
+    @nn.compact
+    def __call__(
+        self, inputs: dict[str, jax.Array], masks: dict[str, jax.Array], *, train: bool
+    ) -> tuple[jax.Array, Fused]:
+        tokens, token_masks = {}, {}
+        for name in modalities_read(self.fusion, tuple(inputs)):
+            tokens[name], token_masks[name] = self.encoders[name](
+                inputs[name], masks[name], train=train
+            )
+        fused = self.fusion(tokens, token_masks, train=train)
+        return self.head(fused), fused

@@ -1,0 +1,129 @@
+"""Finished runs become records: the test split is opened, parameters and records are written."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Any
+
+import jax
+
+from mmfuse.ablation import Ablation
+from mmfuse.build import Built, Executables
+from mmfuse.checkpoint import save_params, sha256_file
+from mmfuse.data.loader import Dataset
+from mmfuse.loop import Run, evaluate
+from mmfuse.parallel import Devices
+from mmfuse.record import git_state, sha256_json, versions
+from mmfuse.workdir import Workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What all records of one launch share."""
+
+    ablation: Ablation
+    dataset: Dataset
+    devices: Devices
+    versions: dict = dataclasses.field(default_factory=versions)
+    git: dict = dataclasses.field(default_factory=git_state)
+
+    def common(self) -> dict[str, Any]:
+        """The fields of a record that do not depend on the row."""
+        card = self.dataset.card
+        return {
+            "primary": self.ablation.metric,
+            "reference": references(card, self.dataset.modalities, self.ablation.metric),
+            "device": {"kind": self.devices.kind, "count": self.devices.count},
+            "mode": self.devices.mode,
+            "versions": self.versions,
+            "git": self.git,
+            "data": {
+                "name": card["name"],
+                "fingerprint": self.dataset.fingerprint,
+                "card": card,
+            },
+        }
+
+
+def references(card: dict, modalities: tuple[str, ...], metric: str) -> list[dict]:
+    """Known bounds for the table's last rows: chance, and the optimum where the data has one."""
+    optima = card.get("optima", {})
+    if metric != "accuracy" or not optima:
+        return []
+    full = "+".join(sorted(modalities))
+    names = {"chance": "chance (most frequent class)", full: f"Bayes optimum ({full})"}
+    names[f"{full} (pooled)"] = f"Bayes optimum ({full}), pooled over time"
+    return [
+        {"name": name, "metric": metric, "value": optima[key]}
+        for key, name in names.items()
+        if key in optima
+    ]
+
+
+def finish(
+    setting: Setting,
+    workdir: Workdir,
+    built: Built,
+    seeds: tuple[int, ...],
+    run: Run,
+    executables: Executables,
+    clock: dict,
+) -> list[dict]:
+    """Opens the test split once for this group, and writes parameters and records of its seeds."""
+    dataset, task = setting.dataset, setting.dataset.card["task"]
+    diverged = jax.device_get(run.state.diverged_at)
+    batches = dataset.open_test(built.settings.eval_batch)
+    test = evaluate(executables, task, run.selection.params, batches)
+    common = setting.common()
+    records = []
+    for lane, seed in enumerate(seeds):
+        good = diverged[lane] < 0
+        folder = workdir.seed(built.row.name, seed)
+        params = jax.tree.map(lambda x, lane=lane: x[lane], run.selection.params)
+        record = common | {
+            "row": built.row.name,
+            "seed": seed,
+            "status": "done" if good else "diverged",
+            "diverged_at": None if good else int(diverged[lane]),
+            "config": _config(setting.ablation, built),
+            "row_config": built.row.differs,
+            "metrics": {
+                "valid": run.curves["valid"][run.selection.epoch[lane]][lane] if good else {},
+                "test": test[lane] if good else {},
+            },
+            "curves": {
+                split: [epoch[lane] for epoch in curve if epoch[lane] is not None]
+                for split, curve in run.curves.items()
+            },
+            "selected": {
+                "epoch": run.selection.epoch[lane],
+                "step": run.selection.step[lane],
+                "by": f"valid {built.settings.select}",
+            },
+            "parameters": built.parameters,
+            "flops_per_example": built.flops,
+            "reads": list(built.reads),
+            "reference_row": dataset.card.get("optima", {}).get("+".join(built.reads)),
+            "memory": {"activation_bytes_per_example": built.activation_bytes},
+            "fusion_sha256": sha256_file(inspect.getfile(type(built.model.fusion))),
+            "replica_width": len(seeds),
+            "seeds_in_group": list(seeds),
+            "clock": clock | {"train_seconds": run.seconds},
+            "params_sha256": _save(folder / "params.npz", params),
+        }
+        record["config_sha256"] = sha256_json(record["config"])
+        workdir.write_record(record)
+        records.append(record)
+    return records
+
+
+def _save(path, params) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_params(path, params)
+    return sha256_file(path)
+
+
+def _config(ablation: Ablation, built: Built) -> dict:
+    shared = {key: value for key, value in ablation.identity().items() if key != "rows"}
+    return shared | built.row.as_dict()

@@ -1,0 +1,194 @@
+"""What one training program computes: the state, one step, a chunk of steps, an evaluation.
+
+Everything here is a pure function, written for one replica (seed) and vmapped over the leading axis
+``R``; keys come from ``fold_in(seed, step)``, so a replica does not depend on its neighbours or on
+when the run was interrupted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from mmfuse import metrics, optim
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSettings:
+    """The budget and the optimiser of a row; the same for all rows of a fair table."""
+
+    epochs: int = 10
+    batch: int = 64
+    optimizer: str = "adamw"
+    lr: float = 1e-3
+    schedule: str = "cosine"
+    warmup: int = 0
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+    label_smoothing: float = 0.0
+    select: str = "accuracy"
+    patience: int = 0
+    eval_batch: int = 512
+    steps_per_dispatch: int = 200
+    checkpoint_seconds: float = 30.0
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything that changes while training; every leaf has a leading replica axis R.
+
+    ``sums`` are the training metrics of the running epoch; ``diverged_at`` is the first step whose
+    loss or gradient was not finite, or -1.
+    """
+
+    step: jax.Array
+    seed: jax.Array
+    params: Any
+    opt_state: Any
+    sums: metrics.Sums
+    diverged_at: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """The pure functions of one row: a model, its optimiser, its task."""
+
+    model: nn.Module
+    optimizer: optax.GradientTransformation
+    task: str
+    label_smoothing: float = 0.0
+
+    def init(self, seeds: jax.Array, batch: dict, *, axis_name: str | None) -> TrainState:
+        """The state of the seeds, uint32 [R], for batches like ``batch`` (leaves [B, ...])."""
+        del axis_name
+
+        def one(seed):
+            key = jax.random.fold_in(jax.random.key(seed), 2**31)  # apart from every step's key
+            params = self.model.init(key, batch["inputs"], batch["masks"], train=False)["params"]
+            return TrainState(
+                step=jnp.int32(0),
+                seed=seed,
+                params=params,
+                opt_state=self.optimizer.init(params),
+                sums=self.zero_sums(params, batch),
+                diverged_at=jnp.int32(-1),
+            )
+
+        return jax.vmap(one)(seeds)
+
+    def zero_sums(self, params, batch: dict) -> metrics.Sums:
+        """Empty metric sums, shaped like those of ``batch``."""
+        batch = batch | {"weight": jax.ShapeDtypeStruct(batch["label"].shape, jnp.float32)}
+        shapes = jax.eval_shape(lambda p, b: self._forward(p, b)[1], params, batch)
+        return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+    def _forward(self, params, batch: dict, key=None) -> tuple[jax.Array, metrics.Sums]:
+        """Summed loss and metric sums of a batch; with a key, as in training (dropout on)."""
+        train = key is not None
+        rngs = {"dropout": key} if train else None
+        output, _ = self.model.apply(
+            {"params": params}, batch["inputs"], batch["masks"], train=train, rngs=rngs
+        )
+        loss = optim.LOSSES[self.task](
+            output, batch["label"], smoothing=self.label_smoothing if train else 0.0
+        )
+        total, count = jnp.sum(loss * batch["weight"]), jnp.sum(batch["weight"])
+        output = output if self.task == "classification" else output[:, 0]
+        sums = metrics.TASKS[self.task][0](output, batch["label"], batch["weight"])
+        return total, sums | {"loss": total, "count": count}
+
+    def train_step(self, state: TrainState, batch: dict, *, axis_name: str | None) -> TrainState:
+        """One step of one replica: gradient of local_sum / global_count, summed over devices."""
+        key = jax.random.fold_in(jax.random.key(state.seed), state.step)
+        if axis_name is not None and jax.lax.axis_size(axis_name) > 1:
+            key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+        count = _psum(jnp.sum(batch["weight"]), axis_name)
+
+        def loss_fn(params):
+            total, sums = self._forward(params, batch, key)
+            return total / count, sums
+
+        grads, sums = jax.grad(loss_fn, has_aux=True)(state.params)
+        grads, sums = _psum((grads, sums), axis_name)
+        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
+        finite = jnp.isfinite(sums["loss"]) & jnp.isfinite(optax.tree.norm(grads))
+        first = (state.diverged_at < 0) & ~finite
+        return state.replace(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            opt_state=opt_state,
+            sums=jax.tree.map(jnp.add, state.sums, sums),
+            diverged_at=jnp.where(first, state.step, state.diverged_at),
+        )
+
+    def train_chunk(self, state, data, order, live, *, axis_name) -> TrainState:
+        """As many steps as ``order`` has, in one program.
+
+        ``data`` leaves [N, ...] are whole on every device, ``order`` int32 [steps, R, B] indexes
+        them (-1 = padding, weight 0), ``live`` bool [steps] is False for steps that only fill up
+        the chunk and leave the state as it is.
+        """
+
+        def step(state, index):
+            batch = jax.tree.map(lambda x: jnp.take(x, jnp.maximum(index, 0), axis=0), data)
+            batch["weight"] = (index >= 0).astype(jnp.float32)
+            return jax.vmap(lambda s, b: self.train_step(s, b, axis_name=axis_name))(state, batch)
+
+        def body(state, xs):
+            index, alive = xs
+            return jax.lax.cond(alive, step, lambda s, _: s, state, index), None
+
+        return jax.lax.scan(body, state, (order, live))[0]
+
+    def evaluate(self, params, batch: dict, *, axis_name: str | None) -> metrics.Sums:
+        """Metric sums of one batch (leaves [B, ...]) for every replica of ``params`` [R, ...]."""
+        sums = jax.vmap(lambda p: self._forward(p, batch)[1])(params)
+        return _psum(sums, axis_name)
+
+
+def _psum(tree, axis_name: str | None):
+    return tree if axis_name is None else jax.lax.psum(tree, axis_name)
+
+
+def make_program(
+    model: nn.Module, task: str, settings: TrainSettings, steps_per_epoch: int
+) -> Program:
+    """The program of a row; the schedule runs over ``epochs * steps_per_epoch`` steps."""
+    schedule = optim.make_schedule(
+        settings.schedule, settings.lr, settings.epochs * steps_per_epoch, settings.warmup
+    )
+    optimizer = optim.make_optimizer(
+        settings.optimizer,
+        schedule,
+        weight_decay=settings.weight_decay,
+        clip_norm=settings.clip_norm,
+        momentum=settings.momentum,
+    )
+    return Program(model, optimizer, task, settings.label_smoothing)
+
+
+def split_epoch(steps: int, limit: int) -> tuple[int, int]:
+    """(dispatches, steps per dispatch) of an epoch: all dispatches have the same length."""
+    dispatches = -(-steps // limit)
+    return dispatches, -(-steps // dispatches)
+
+
+def chunk_orders(
+    epoch_order: Callable[[int, int], np.ndarray], seeds, epoch: int, limit: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The (order [k, R, B], live [k]) of every dispatch of an epoch, for ``train_chunk``."""
+    order = np.stack([epoch_order(seed, epoch) for seed in seeds], axis=1)
+    dispatches, length = split_epoch(len(order), limit)
+    live = np.arange(dispatches * length) < len(order)
+    fill = [(0, dispatches * length - len(order)), (0, 0), (0, 0)]
+    order = np.pad(order, fill, constant_values=-1)
+    return list(zip(np.split(order, dispatches), np.split(live, dispatches), strict=True))
