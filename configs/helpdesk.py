@@ -42,12 +42,12 @@ def get_config(variant="mixed"):
                 "preprocess": {
                     "text": {"name": "text", "length": 8},
                     "image": {"name": "picture", "size": 16},
-                    "audio": {"name": "log_mel", "n_fft": 400, "hop": 400, "n_mels": 24},
+                    "audio": {"name": "log_mel", "n_fft": 800, "hop": 800, "n_mels": 24},
                 },
             },
             "encoders": {
                 "text": {"name": "text_lstm", "features": FEATURES, "embed": 16},
-                "image": {"name": "image_cnn", "features": FEATURES, "channels": (8, 16)},
+                "image": {"name": "image_cnn", "features": FEATURES, "channels": (8, 16, 16)},
                 "audio": {"name": "audio_lstm", "features": FEATURES},
             },
             "train": {
