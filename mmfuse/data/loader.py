@@ -19,6 +19,7 @@ from pathlib import Path
 import grain
 import numpy as np
 import tensorflow_datasets as tfds
+from absl import logging
 
 from mmfuse.data.avmnist import Avmnist
 from mmfuse.data.helpdesk import Helpdesk
@@ -59,8 +60,13 @@ def make_builder(name: str, fields: dict, *, data_dir: str | None, raw_data: str
 def _quiet() -> Iterator[None]:
     """Keeps TFDS's own progress bars and log lines off the terminal."""
     tfds.disable_progress_bar()
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def prepare(builder) -> None:

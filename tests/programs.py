@@ -1,0 +1,56 @@
+"""A linear model with dropout, small enough to derive its training by hand, and data for it."""
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+
+from mmfuse.train import Program
+
+N, WIDTH, CLASSES = 20, 5, 3
+
+
+class Linear(nn.Module):
+    outputs: int = CLASSES
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, inputs, masks, *, train):
+        x = inputs["x"] * masks["x"]
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(self.outputs, name="affine")(x), None
+
+
+def make(optimizer=None, *, task="classification", dropout=0.0, smoothing=0.0) -> Program:
+    """By default plain gradient descent: unlike Adam it shows a gradient of the wrong size."""
+    outputs = CLASSES if task == "classification" else 1
+    return Program(Linear(outputs, dropout), optimizer or optax.sgd(0.5), task, smoothing)
+
+
+def data(task="classification", n=N):
+    rng = np.random.default_rng(0)
+    label = rng.integers(CLASSES, size=n).astype(np.int32)
+    if task == "regression":
+        label = rng.normal(size=n).astype(np.float32)
+    return {
+        "inputs": {"x": rng.normal(size=(n, WIDTH)).astype(np.float32)},
+        "masks": {"x": np.ones((n, 1), bool)},
+        "label": label,
+    }
+
+
+def orders(seeds, steps=4, batch=8, n=N):
+    """[steps, R, B] as in an epoch, with a last batch that is not full."""
+    out = np.full((steps, len(seeds), batch), -1, np.int32)
+    for lane, seed in enumerate(seeds):
+        rng = np.random.default_rng(seed)
+        for step in range(steps):
+            size = batch if step < steps - 1 else batch - 3
+            out[step, lane, :size] = rng.permutation(n)[:size]
+    return out
+
+
+def start(program, seeds, batch=None):
+    batch = batch or data()
+    one = jax.tree.map(lambda x: x[:1], batch)
+    return program.init(np.array(seeds, np.uint32), one, axis_name=None)

@@ -1,0 +1,114 @@
+"""Every shipped config: what it imports, what it says of itself, and that all of its rows build."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from mmfuse.ablation import resolve
+from mmfuse.build import build
+from mmfuse.config import load_config
+from mmfuse.data.loader import Dataset, make_builder, prepare
+from mmfuse.data.raw import ENVIRONMENT
+from mmfuse.errors import InputError
+from mmfuse.parallel import Devices
+from mmfuse.workdir import Workdir
+from tests import avmnist_files
+
+pytest_plugins = ["tests.commands"]
+ROOT = Path(__file__).parent.parent
+FILES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")
+ARGUMENTS = {  # a config that is not named here is tried without one
+    "helpdesk": ["", "redundant", "unique", "synergy"],
+    "quickstart": ["", "smoke"],
+    "avmnist": ["", "full", "speaker", "smoke"],
+}
+SPECS = [(name, argument) for name in FILES for argument in ARGUMENTS.get(name, [""])]
+
+
+def load(name, argument=""):
+    return load_config(f"configs/{name}.py" + (f":{argument}" if argument else ""))
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Small builds of the datasets, by name and fields, so that each is made once."""
+    root, made = tmp_path_factory.mktemp("configs"), {}
+    avmnist_files.fabricate(root / "raw")
+
+    def prepared(data):
+        fields = data["builder"] | {"n_train": 48, "n_valid": 8, "n_test": 16}
+        key = (data["name"], *fields.items())
+        if key not in made:
+            builder = make_builder(
+                data["name"], fields, data_dir=str(root), raw_data=str(root / "raw")
+            )
+            prepare(builder)
+            made[key] = builder
+        return Dataset(made[key], data["preprocess"], resident_bytes=0)
+
+    prepared.raw = root / "raw"
+    return prepared
+
+
+@pytest.mark.parametrize(("name", "argument"), SPECS)
+def test_every_row_builds_on_eight_devices(name, argument, prepared, monkeypatch):
+    avmnist_files.trust(prepared.raw, monkeypatch)
+    config = load(name, argument)
+    ablation = resolve(config)
+    dataset, devices = prepared(ablation.data), Devices(ablation.parallel["mode"])
+    assert devices.count == 8
+    assert ablation.parallel["devices"] == 0, "a shipped config uses what there is"
+    whole, built = argument in ("", "full"), []
+    for row in ablation.rows if whole else ablation.rows[-2:]:
+        batch = min(row.train.batch, 48)  # the data is smaller here
+        assert row.train.batch % 8 == 0
+        object.__setattr__(row.train, "batch", batch)
+        built.append(build(row, dataset, devices, ablation))
+    assert len({row.row.name for row in built}) == len(built) >= 2
+    assert all(row.parameters > 0 and row.flops > 0 for row in built)
+    if whole:
+        alone = {row.reads for row in built if len(row.reads) == 1}
+        assert alone == {(m,) for m in dataset.modalities}, "a control per modality"
+    assert ablation.baseline in {row.name for row in ablation.rows}
+    assert len(ablation.seeds) >= (2 if argument == "smoke" else 3)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_config_is_labelled_and_imports_nothing_else(name):
+    tree = ast.parse((ROOT / "configs" / f"{name}.py").read_text())
+    doc = ast.get_docstring(tree)
+    assert re.search(rf"^Command +.*(make {name}|--config=configs/{name}\.py)", doc, re.MULTILINE)
+    imported = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    imported += [a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
+    assert set(imported) <= {"ml_collections", "configs"}
+
+
+def test_no_source_file_imports_a_config():
+    for path in [*ROOT.glob("mmfuse/**/*.py"), *ROOT.glob("experiments/*.py")]:
+        text = path.read_text()
+        assert not re.search(r"^\s*(from|import) configs", text, re.MULTILINE), path
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_unknown_argument_is_refused(name, tmp_path):
+    with pytest.raises(InputError, match="nonsense"):
+        ablation = resolve(load(name, "nonsense"))
+        make_builder(ablation.data["name"], ablation.data["builder"], data_dir=str(tmp_path), raw_data=None)  # noqa: E501  # fmt: skip
+
+
+def test_the_smoke_run_of_the_quickstart_trains_a_row(command, tmp_path):
+    code, out, err = command("--rows=concat", "--config.parallel.devices=2",
+                             config="configs/quickstart.py:smoke", data_dir=tmp_path)  # fmt: skip
+    assert code == 0, err
+    assert "| concat" in out
+    assert "Bayes optimum" in out
+    records = Workdir(tmp_path / "work").records()
+    assert [(r["status"], r["device"]["count"]) for r in records] == [("done", 2)] * 2
