@@ -46,7 +46,7 @@ def synergy():
 def mixed():
     for queue, angry, cracked, again in itertools.product(range(4), (0, 1), (0, 1), (0, 1)):
         y = 2 * queue + int(bool(angry) or again != cracked)
-        prior = (0.3 if angry else 0.7) / 16
+        prior = (0.3 if angry else 0.7) * (0.4 if cracked else 0.6) * (0.4 if again else 0.6) / 4
         latents = [channel(flag, 2, 0.98) for flag in (angry, cracked, again)]
         for flags in itertools.product(*latents):
             for topics in itertools.product(channel(queue, 4, 0.9), repeat=3):
@@ -134,14 +134,16 @@ def test_optima_derived_by_hand(optima):
     check("synergy", chance=1 / 4, audio=1 / 4, image=1 / 4, text=1 / 4)
     check("synergy", audio_image=1 / 2, audio_text=1 / 2, image_text=1 / 2, audio_image_text=1)
     check("temporal", audio_text=0.96, audio_image_text=0.96)
-    same = 0.98**2 + 0.02**2  # two shown flags give the parity of the true ones
-    pair = 0.5 * (0.3 + 0.7 * same) + 0.5 * 0.7 * same
-    shown = {"angry": (0.3 * 0.98 + 0.7 * 0.02, 0.7 * 0.02), "calm": (0.692, 0.7 * 0.98)}
-    triple = 0
-    for total, calm in shown.values():
-        for parity in (same, 1 - same):
-            triple += 0.5 * max(calm * parity, total - calm * parity)
-    check("mixed", chance=0.65 / 4, text=0.9 * 0.65, image=0.9 * 0.65, audio=0.9 * 0.65)
+    one, zero = (0.4 * 0.02, 0.4 * 0.98), (0.6 * 0.98, 0.6 * 0.02)  # P(latent flag, shown = 0, 1)
+    pair = triple = 0
+    for s, t in itertools.product((0, 1), repeat=2):
+        odd, even = one[s] * zero[t] + zero[s] * one[t], one[s] * one[t] + zero[s] * zero[t]
+        pair += max(0.3 * (odd + even) + 0.7 * odd, 0.7 * even)
+        for total, calm in ((0.3 * 0.98 + 0.7 * 0.02, 0.7 * 0.02), (0.692, 0.7 * 0.98)):
+            triple += max(total * (odd + even) - calm * even, calm * even)
+    urgent = 0.3 + 0.7 * 2 * 0.4 * 0.6
+    heard = (0.3 * 0.98 + 0.7 * 0.02 * 0.48) + 0.7 * 0.98 * 0.52
+    check("mixed", chance=urgent / 4, text=0.9 * urgent, image=0.9 * urgent, audio=0.9 * heard)
     check("mixed", image_text=0.9 * pair, audio_image_text=majority * triple)
 
 
