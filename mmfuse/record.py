@@ -26,7 +26,6 @@ Nothing here imports jax, so that a table can be rendered from records alone. Fi
 ``data``                      ``{"name", "fingerprint", "card"}``
 ``params_sha256``             of the chosen parameters' file
 ``fusion_sha256``             of the source file of the row's fusion, shipped or plugged in
-``test_openings``             how often the test split had been opened when this run ended
 ============================  ====================================================================
 """
 

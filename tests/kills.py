@@ -39,6 +39,7 @@ class Ablation:
             "MMFUSE_CACHE": str(self.folder.parent / "cache"),
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": "",
+            "PATH": "",  # no git: an edit or commit meanwhile would be told in the records
         }
         return subprocess.Popen(
             [sys.executable, "-W", "error", "-m", "experiments.ablate", f"--config={self.config}",
