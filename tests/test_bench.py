@@ -49,7 +49,9 @@ def test_training_flops_against_a_count_by_hand():
     # One more input feature: per example its product with the mask, 2 C forward, 2 C for the
     # gradient of the kernel (and none for that of the input, which nobody needs).
     assert wider[20] - wider[8] == (20 - 8) * (1 + 2 * classes + 2 * classes)
-    assert flops(8, 12, seeds=(0, 1, 2)) == 3 * flops(8, 12)
+    one, two, three = (flops(8, 12, seeds=seeds) for seeds in ((0,), (0, 1), (0, 1, 2)))
+    assert three - two == two - one  # a seed more costs the same each time ...
+    assert 0 <= 2 * one - two < 0.02 * one  # ... and shares only what depends on no seed
 
 
 def test_runs_take_turns():
@@ -193,7 +195,7 @@ def test_the_twin_is_the_same_model(encoders, fusion, last, twins, tmp_path, mon
     assert difference < 1e-5
     assert run().shape == (5,)
     monkeypatch.setattr(dispatch, "first_losses", lambda: losses + 0.01)
-    with pytest.raises(InputError, match="row 'text only': the first losses differ by 1.0e-02"):
+    with pytest.raises(InputError, match=r"row 'text only': the first losses differ by 1\.0e-02"):
         bench._twin(twins, built, dataset, dispatch, last)
 
 
