@@ -34,7 +34,7 @@ def test_simulated_devices_share_the_cores(platform, factor, monkeypatch):
     assert bench.machine_peak(devices) == 100.0 * factor
 
 
-def flops(batch, width, seeds=(0,)):
+def flops(batch, width, seeds):
     """Of a training step of x [B, D] * mask -> W x + b -> [B, C], gradient descent."""
     data = programs.data(n=batch)
     data["inputs"]["x"] = np.ones((batch, width), np.float32)
@@ -45,10 +45,13 @@ def flops(batch, width, seeds=(0,)):
 
 def test_training_flops_against_a_count_by_hand():
     classes = programs.CLASSES
-    wider = {batch: flops(batch, 12) - flops(batch, 11) for batch in (8, 20)}
+
+    def wider(batch, *seeds):
+        return flops(batch, 12, seeds) - flops(batch, 11, seeds)
+
     # One more input feature: per example its product with the mask, 2 C forward, 2 C for the
     # gradient of the kernel (and none for that of the input, which nobody needs).
-    assert wider[20] - wider[8] == (20 - 8) * (1 + 2 * classes + 2 * classes)
+    assert wider(20, 0) - wider(8, 0) == (20 - 8) * (1 + 2 * classes + 2 * classes)
     one, two, three = (flops(8, 12, seeds=seeds) for seeds in ((0,), (0, 1), (0, 1, 2)))
     assert three - two == two - one  # a seed more costs the same each time ...
     assert 0 <= 2 * one - two < 0.02 * one  # ... and shares only what depends on no seed
@@ -145,7 +148,7 @@ def test_synthetic_examples_depend_on_their_index_alone():
 ENCODERS = [
     {
         "text": {"name": "text_lstm", "features": 6, "embed": 5},
-        "image": {"name": "image_cnn", "features": 4, "channels": (3, 5), "kernel": (3, 2)},
+        "image": {"name": "image_cnn", "features": 4, "channels": (3, 5), "kernel": (3, 5)},
         "audio": {"name": "audio_lstm", "features": 7},
     },
     {
@@ -183,7 +186,8 @@ def changed(ablation, **entries):
     ids=["concat", "late average", "unimodal"],
 )
 def test_the_twin_is_the_same_model(encoders, fusion, last, twins, tmp_path, monkeypatch):
-    ablation, dataset = random_dataset("configs/quickstart.py", tmp_path)
+    picture = {"name": "picture", "size": 8} if encoders == 0 else {"name": "array"}
+    ablation, dataset = random_dataset("configs/quickstart.py", tmp_path, image=picture)
     row = changed(ablation, encoders=ENCODERS[encoders], fusion=FUSIONS[fusion])
     devices = Devices("jit", 1)
     built = build(row, dataset, devices, ablation)
@@ -213,7 +217,12 @@ def test_what_has_no_twin_is_named(twins, tmp_path):
 
 
 def test_a_table_with_pytorch(twins, small, capsys):
-    _, titles, *lines = small(capsys, "--against=torch")
+    has_one = "--config.encoders.text.name=text_lstm"
+    _, titles, *lines = small(capsys, "--against=torch", "--rows=text only", has_one)
     assert re.split(r"\s{2,}", titles.strip())[-3:] == list(bench.AGAINST)
     cells = [re.split(r"\s{2,}", line) for line in lines]
-    assert [c[:2] for c in cells if len(c) > 4] == [["concat", "2"], ["text only", "2"]]
+    assert [c[:2] for c in cells] == [["text only", "2"], ["text only", "1"]]
+    assert all(float(c[-2]) > 0 and float(c[-1]) < 1e-5 for c in cells)
+    *_, line, note = small(capsys, "--against=torch", "--rows=text only")
+    assert len(re.split(r"\s{2,}", line)) == 1 + len(bench.TITLES)
+    assert note.startswith("  (no PyTorch twin of encoder 'text_local'; there are: ")
