@@ -2,7 +2,7 @@
 
 Prints one line per check and exits with 0, or one line per failure and exits with 2. The class may
 also be a shipped name. Fields are given as ``--field hidden=8 --field modality=text``; a field
-``features`` without a default is 8. The current directory is importable.
+``features`` without a default is 8, ``outputs`` is 3. The current directory is importable.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import sys
 
 from experiments.cli import BAD_INPUT, Parser, run_command
 from mmfuse.errors import InputError
+
+DEFAULTS = {"features": 8, "outputs": 3}
 
 
 def parser() -> Parser:
@@ -52,8 +54,8 @@ def _build(name: str, assignments: list[str]):
 
     fields = dict(_field(item) for item in assignments)
     for field in dataclasses.fields(find_fusion(name)):
-        if field.name == "features" and field.default is dataclasses.MISSING:
-            fields.setdefault("features", 8)
+        if field.name in DEFAULTS and field.default is dataclasses.MISSING:
+            fields.setdefault(field.name, DEFAULTS[field.name])
     return build_fusion(name, **fields)
 
 
@@ -71,10 +73,10 @@ def _field(item: str) -> tuple[str, object]:
 def _modalities(text: str) -> int | tuple[str, ...]:
     """``"3" -> 3``, ``"text,image" -> ("text", "image")``."""
     names = tuple(text.split(","))
-    if text.isdigit() and 1 <= int(text) <= 5:
+    if text.isdigit() and 1 <= int(text) <= 6:
         return int(text)
     if text.lstrip("-").isdigit() or not all(names) or len(set(names)) < len(names):
-        raise InputError(f"--modalities={text} must be 1 to 5, or different names with commas")
+        raise InputError(f"--modalities={text} must be 1 to 6, or different names with commas")
     return names
 
 

@@ -29,7 +29,7 @@ def fusions() -> Iterator[tuple[str, str]]:
     from mmfuse.fusion import FUSIONS
 
     for name, kind in FUSIONS.items():
-        yield name, f"[{kind.__module__.rpartition('.')[2]}] {_first_line(kind.__doc__)}"
+        yield name, f"[{kind.__module__.split('.')[2]}] {_first_line(kind.__doc__)}"
 
 
 def encoders() -> Iterator[tuple[str, str]]:

@@ -18,7 +18,7 @@ from mmfuse.data.loader import Dataset
 from mmfuse.decoders import HEADS
 from mmfuse.encoders import build_encoder
 from mmfuse.errors import InputError, listed, nearest
-from mmfuse.fusion import build_fusion
+from mmfuse.fusion import build_fusion, find_fusion
 from mmfuse.model import FusionModel, modalities_read
 from mmfuse.parallel import Compiled, Devices
 from mmfuse.train import Program, TrainSettings, make_program, split_epoch
@@ -43,7 +43,10 @@ def build_model(row: Row, dataset: Dataset) -> FusionModel:
                 f"{nearest(name, dataset.modalities)}{listed(dataset.modalities)}"
             )
     fields = dict(row.fusion)
-    fusion = build_fusion(fields.pop("name"), **fields)
+    name = fields.pop("name")
+    if "outputs" in (f.name for f in dataclasses.fields(find_fusion(name))):
+        fields.setdefault("outputs", dataset.outputs)
+    fusion = build_fusion(name, **fields)
     return FusionModel(encoders, fusion, HEADS[dataset.card["task"]](dataset.outputs))
 
 

@@ -12,19 +12,12 @@ import pytest
 from mmfuse.contract import CHECKS, check_fusion, examine
 from mmfuse.fusion import FUSIONS, Fused, build_fusion
 from mmfuse.fusion.base import any_present, dense, masked_mean, names, one_token, pooled
-
-FIELDS = {
-    "unimodal": {"modality": "text"},
-    "concat": {"hidden": 8},
-    "tfn": {"width": 3},
-    "crossmodal": {"heads": 2},
-    "mbt": {"heads": 2, "bottlenecks": 2},
-}
+from tests.fusion.fields import FIELDS
 
 
 @pytest.mark.parametrize("name", FUSIONS)
 def test_shipped_fusions_keep_the_contract(name):
-    report = examine(build_fusion(name, features=4, **FIELDS.get(name, {})))
+    report = examine(build_fusion(name, **FIELDS[name]))
     assert report.failures == []
     assert report.passed == list(CHECKS)
     assert report.parameters > 0
@@ -36,7 +29,7 @@ def test_shipped_fusions_keep_the_contract(name):
 )
 def test_other_numbers_of_modalities(name, modalities):
     fields = {"dropout": 0.1} if name == "crossmodal" else {}
-    fusion = build_fusion(name, features=4, **FIELDS.get(name, {}), **fields)
+    fusion = build_fusion(name, **FIELDS[name], **fields)
     assert check_fusion(fusion, modalities=modalities) == []
 
 

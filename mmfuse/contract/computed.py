@@ -65,7 +65,8 @@ def check_absent(subject: Subject) -> Iterator[str]:
 
 def _finite(result: tuple, when: str) -> Iterator[str]:
     fused, grads = result
-    for what, tree in (("output", fused.tokens), ("gradient", grads), ("weights", fused.weights)):
+    results = {"output": fused.tokens, "gradient": grads}
+    for what, tree in (results | {"weights": fused.weights, "loss": fused.losses}).items():
         if not all(np.isfinite(x).all() for x in jax.tree.leaves(tree)):
             yield (
                 f"the {what} is not finite when {when}; a mean over nothing needs max(count, 1)"
@@ -77,7 +78,7 @@ def _finite(result: tuple, when: str) -> Iterator[str]:
 def _influence(clean: tuple, other: tuple, m: str, mask: np.ndarray, what: str) -> Iterator[str]:
     """Compares two results that may differ only in what stands where ``mask`` is False."""
     (fused, (g_params, g_tokens)), (fused2, (g_params2, g_tokens2)) = clean, other
-    change = _change(fused, fused2)
+    change = max(_change(fused, fused2), _loss_change(fused, fused2))
     hidden = [np.where(mask[..., None], 0, g[m]) for g in (g_tokens, g_tokens2)]
     leak = float(np.abs(hidden).max())
     pairs = zip(jax.tree.leaves(g_params), jax.tree.leaves(g_params2), strict=True)
@@ -98,6 +99,12 @@ def _change(a: Fused, b: Fused, rows: slice = slice(None)) -> float:
         return float("inf")
     gap = np.where(a.mask[..., None], np.abs(a.tokens - b.tokens), 0)[rows]
     return float(np.where(np.isnan(gap), np.inf, gap).max(initial=0))
+
+
+def _loss_change(a: Fused, b: Fused) -> float:
+    """The largest difference between the auxiliary losses of two results; inf with NaN."""
+    gaps = [np.abs(a.losses[name] - b.losses[name]).max() for name in a.losses]
+    return float(max((np.inf if np.isnan(gap) else gap for gap in gaps), default=0.0))
 
 
 def _attended(fused: Fused, m: str, mask: np.ndarray, what: str) -> Iterator[str]:

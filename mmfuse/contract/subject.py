@@ -16,9 +16,9 @@ from mmfuse.errors import InputError
 from mmfuse.fusion.base import Fused, masked_mean
 
 Tree = dict[str, jax.Array] | dict[str, np.ndarray]
-NAMES = ("text", "image", "audio", "video", "features")
+NAMES = ("text", "image", "audio", "video", "features", "pose")
 # Unequal T, S and D, one modality without time and one with both axes, so that no shape fits twice.
-SHAPES = ((5, 1, 6), (1, 4, 7), (3, 2, 5), (4, 1, 3), (1, 1, 4))
+SHAPES = ((5, 1, 6), (1, 4, 7), (3, 2, 5), (4, 1, 3), (1, 1, 4), (2, 3, 5))
 BATCH = 3
 
 
@@ -98,7 +98,7 @@ class Subject:
             fused = self.apply(params, tokens, masks, train=True)
             f = masked_mean(fused.tokens, fused.mask, axis=(1, 2))
             direction = np.random.default_rng(self.seed).standard_normal(f.shape, np.float32)
-            return jnp.sum(f * direction), fused
+            return jnp.sum(f * direction) + sum(map(jnp.sum, fused.losses.values())), fused
 
         (_, fused), grads = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(params, tokens)
         return fused, grads

@@ -24,6 +24,7 @@ def check_trace(subject: Subject) -> list[Failure]:
     if subject.others:
         kept = ", ".join(subject.others)
         return [Failure("registered", f"keeps state in {kept}; only parameters are allowed")]
+    messages = []
     for train in (True, False):
         try:
             fused = jax.eval_shape(
@@ -32,7 +33,9 @@ def check_trace(subject: Subject) -> list[Failure]:
             )  # fmt: skip
         except Exception as error:
             return [raised("call", error, subject.fusion)]
-    messages = list(_shape(fused))
+        messages += _shape(fused) if not messages else []
+        if not train and not messages and fused.losses:
+            messages.append("returns losses with train=False; only training has any")
     if messages:
         return [Failure("shape", message) for message in messages]
     return [
@@ -54,8 +57,16 @@ def _shape(fused: Fused) -> Iterator[str]:
         )
     elif fused.mask.shape != shape[:3] or fused.mask.dtype != bool:
         yield (f"mask must be bool of shape {shape[:3]}, got {fused.mask.dtype} {fused.mask.shape}")
+    if fused.decided and shape[1:3] != (1, 1):
+        yield f"a fusion that has decided returns one token an example, [B, 1, 1, C], got {shape}"
     if not isinstance(fused.weights, dict):
         yield f"weights must be a dict of arrays, got {type(fused.weights).__name__}"
+    for name, loss in fused.losses.items():
+        if loss.ndim not in (1, 2) or loss.shape[0] != BATCH:
+            yield (
+                f"losses['{name}'] must be [B] or, by label, [B, C] with B={BATCH}"
+                f", got {loss.shape}"
+            )
 
 
 def _dtype(subject: Subject, params: dict, tokens: Tree, masks: Tree) -> Iterator[str]:

@@ -11,24 +11,28 @@ from typing import Any
 import flax.linen as nn
 
 from mmfuse.errors import InputError, nearest
+from mmfuse.fusion import late
 from mmfuse.fusion.base import Fused
-from mmfuse.fusion.deep import MBT, SelfCross
-from mmfuse.fusion.late import LateAverage, Unimodal
-from mmfuse.fusion.spatial import GMU, TFN, Concat
-from mmfuse.fusion.temporal import CrossModal, EarlyLSTM
+from mmfuse.fusion.deep import article, bottleneck
+from mmfuse.fusion.spatial import gated, multilinear, simple
+from mmfuse.fusion.temporal import attention, recurrent
 
 __all__ = ["FUSIONS", "Fused", "build_fusion", "find_fusion"]
 
 FUSIONS: dict[str, type[nn.Module]] = {
-    "unimodal": Unimodal,
-    "late_average": LateAverage,
-    "concat": Concat,
-    "gmu": GMU,
-    "tfn": TFN,
-    "early_lstm": EarlyLSTM,
-    "crossmodal": CrossModal,
-    "self_cross": SelfCross,
-    "mbt": MBT,
+    # late: decisions, and the controls
+    "unimodal": late.Unimodal,
+    "late_average": late.LateAverage,
+    # spatial: one common space
+    "concat": simple.Concat,
+    "gmu": gated.GMU,
+    "tfn": multilinear.TFN,
+    # temporal: along time
+    "early_lstm": recurrent.EarlyLSTM,
+    "crossmodal": attention.CrossModal,
+    # deep: at several layers
+    "self_cross": article.SelfCross,
+    "mbt": bottleneck.MBT,
 }
 GROUP = "mmfuse.fusions"
 AT_LEAST = {"features": 1, "hidden": 1, "width": 1, "heads": 1, "layers": 1}

@@ -48,7 +48,7 @@ def test_every_name_is_found_and_built():
 def test_entry_points_are_found(monkeypatch):
     from importlib.metadata import EntryPoint
 
-    point = EntryPoint("theirs", "mmfuse.fusion.spatial:GMU", "mmfuse.fusions")
+    point = EntryPoint("theirs", "mmfuse.fusion.spatial.gated:GMU", "mmfuse.fusions")
     monkeypatch.setattr("mmfuse.fusion.entry_points", lambda group: [point])
     assert find_fusion("theirs") is FUSIONS["gmu"]
     with pytest.raises(InputError, match="did you mean 'theirs'"):
