@@ -18,6 +18,7 @@ from pathlib import Path
 
 from experiments import cli
 from mmfuse.ablation import Ablation, Row
+from mmfuse.budget import equal
 from mmfuse.build import Built, build, check_divisible
 from mmfuse.data.loader import Dataset, make_builder, prepare
 from mmfuse.errors import InputError, listed
@@ -66,6 +67,7 @@ def main(argv: list[str]) -> int:
     dataset = Dataset(
         builder, ablation.data["preprocess"], resident_bytes=ablation.data["resident_bytes"]
     )
+    rows = [equal(row, dataset, ablation.budget) for row in rows]
     built = [build(row, dataset, devices, ablation) for row in rows]
     if args.dry_run:
         from experiments.dry_run import print_costs

@@ -115,7 +115,7 @@ def build(row: Row, dataset: Dataset, devices: Devices, ablation: Ablation) -> B
         program=make_program(model, task, row.train, steps),
         steps_per_epoch=steps,
         parameters=cost.count_parameters(params),
-        flops=_flops(forward, params, shapes),
+        flops=forward_flops(forward, params, shapes["inputs"], shapes["masks"]),
         activation_bytes=cost.activation_bytes(
             lambda p, i, m: jnp.sum(forward(p, i, m)), params, shapes["inputs"], shapes["masks"]
         ),
@@ -123,10 +123,10 @@ def build(row: Row, dataset: Dataset, devices: Devices, ablation: Ablation) -> B
     )
 
 
-def _flops(forward: Callable, params: Any, shapes: dict) -> int:
+def forward_flops(forward: Callable, *args: Any) -> int:
     """FLOPs of the method itself: the CPU form of a convolution spends more, for speed."""
     with products(False):
-        return cost.count_flops(forward, params, shapes["inputs"], shapes["masks"])
+        return cost.count_flops(forward, *args)
 
 
 def _init_shapes(model: FusionModel, shapes: dict, row: Row) -> Any:
