@@ -73,23 +73,34 @@ class Program:
 
         def one(seed):
             key = jax.random.fold_in(jax.random.key(seed), 2**31)  # apart from every step's key
-            params = self.model.init(key, batch["inputs"], batch["masks"], train=False)["params"]
+            (output, _), variables = self.model.init_with_output(
+                key, batch["inputs"], batch["masks"], train=False
+            )
+            params = variables["params"]
             return TrainState(
                 step=jnp.int32(0),
                 seed=seed,
                 params=params,
                 opt_state=self.optimizer.init(params),
-                sums=self.zero_sums(params, batch),
+                sums=self._zero_sums(output, batch),
                 diverged_at=jnp.int32(-1),
             )
 
         return jax.vmap(one)(seeds)
 
-    def zero_sums(self, params, batch: dict) -> metrics.Sums:
-        """Empty metric sums, shaped like those of ``batch``."""
+    def _zero_sums(self, output: jax.Array, batch: dict) -> metrics.Sums:
+        """Empty metric sums, for outputs and batches like these."""
         batch = batch | {"weight": jax.ShapeDtypeStruct(batch["label"].shape, jnp.float32)}
-        shapes = jax.eval_shape(lambda p, b: self._forward(p, b)[1], params, batch)
+        shapes = jax.eval_shape(lambda o, b: self._score(o, b)[1], output, batch)
         return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+    def _score(self, output, batch: dict, smoothing=0.0) -> tuple[jax.Array, metrics.Sums]:
+        """Summed loss and metric sums of the model's output for a batch."""
+        loss = optim.LOSSES[self.task](output, batch["label"], smoothing=smoothing)
+        total, count = jnp.sum(loss * batch["weight"]), jnp.sum(batch["weight"])
+        output = output if self.task == "classification" else output[:, 0]
+        sums = metrics.TASKS[self.task][0](output, batch["label"], batch["weight"])
+        return total, sums | {"loss": total, "count": count}
 
     def _forward(self, params, batch: dict, key=None) -> tuple[jax.Array, metrics.Sums]:
         """Summed loss and metric sums of a batch; with a key, as in training (dropout on)."""
@@ -98,13 +109,7 @@ class Program:
         output, _ = self.model.apply(
             {"params": params}, batch["inputs"], batch["masks"], train=train, rngs=rngs
         )
-        loss = optim.LOSSES[self.task](
-            output, batch["label"], smoothing=self.label_smoothing if train else 0.0
-        )
-        total, count = jnp.sum(loss * batch["weight"]), jnp.sum(batch["weight"])
-        output = output if self.task == "classification" else output[:, 0]
-        sums = metrics.TASKS[self.task][0](output, batch["label"], batch["weight"])
-        return total, sums | {"loss": total, "count": count}
+        return self._score(output, batch, self.label_smoothing if train else 0.0)
 
     def train_step(self, state: TrainState, batch: dict, *, axis_name: str | None) -> TrainState:
         """One step of one replica: gradient of local_sum / global_count, summed over devices."""
