@@ -12,7 +12,6 @@ def get_config(argument=""):
     """``configs/helpdesk.py`` on its variant ``mixed``; small enough for two CPU cores."""
     config = helpdesk.get_config("mixed")
     config.name = "quickstart"
-    config.train.epochs = 8
     if argument == "smoke":
         config.data.builder.update(n_train=256, n_valid=64, n_test=64)
         config.train.update(epochs=1, eval_batch=64)
