@@ -52,7 +52,8 @@ def main(argv: list[str]) -> int:
     rows = _chosen(ablation, args.rows)
     for row in rows:
         _check_fusion(row, tuple(ablation.data["preprocess"]))
-    devices = Devices(ablation.parallel["mode"], ablation.parallel["devices"])
+    store = None if args.dry_run else cli.use_compilation_cache()
+    devices = Devices(ablation.parallel["mode"], ablation.parallel["devices"], store)
     for row in rows:
         check_divisible(row, devices)
     builder = make_builder(
@@ -73,7 +74,6 @@ def main(argv: list[str]) -> int:
         from experiments.dry_run import print_costs
 
         return print_costs(ablation, built, dataset, devices)
-    cli.use_compilation_cache()
     stop = cli.StopSignals()
     setting = Setting(ablation, dataset, devices)
     identity = ablation.identity() | {"data_fingerprint": dataset.fingerprint}
@@ -186,7 +186,7 @@ def _check_same_code(setting: Setting, workdir: Workdir) -> None:
     """A table refuses to mix runs of different code: better said before training than after."""
     common = setting.common()
     for record in workdir.records()[:1]:
-        for key in ("git", "versions", "device", "mode"):
+        for key in ("code_sha256", "versions", "device", "mode"):
             if record[key] != plain(common[key]):
                 raise InputError(
                     f"workdir '{workdir.path}' holds runs whose {key} was {record[key]}, now it is "

@@ -35,12 +35,13 @@ from experiments import cli
 from mmfuse import cost
 from mmfuse.ablation import Ablation
 from mmfuse.budget import equal
-from mmfuse.build import Built, build, compile_row
+from mmfuse.build import Built, build
 from mmfuse.cells import count
 from mmfuse.cells import flops as quantity
 from mmfuse.data.loader import Dataset, make_builder, prepare
 from mmfuse.errors import InputError
 from mmfuse.parallel import Devices
+from mmfuse.programs import compile_row
 
 Clock = Callable[[], float]
 SYNTHETIC_EXAMPLES = 512  # or four batches

@@ -18,6 +18,7 @@ from mmfuse.checkpoint import NoGoodStepError
 from mmfuse.config import apply_override, load_config
 from mmfuse.errors import InputError, nearest
 from mmfuse.lock import WorkdirBusy
+from mmfuse.store import Store
 
 BAD_INPUT, SOME_FAILED = 2, 3
 
@@ -89,25 +90,34 @@ def load(spec: str, overrides: list[tuple[str, str]]) -> tuple[ConfigDict, Ablat
     return config, resolve(config)
 
 
-def use_compilation_cache() -> None:
-    """Keeps compiled programs between launches, in a folder that nobody else can write to."""
+def use_compilation_cache() -> Store:
+    """Keeps compiled programs between launches, in folders that nobody else can write to."""
     import jax
 
+    base = os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")
+    base = Path(os.environ.get("MMFUSE_CACHE", base)) / "mmfuse"
     if jax.config.jax_compilation_cache_dir is None:
-        base = os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")
-        folder = Path(os.environ.get("MMFUSE_CACHE", base)) / "mmfuse" / "xla"
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            status = folder.stat()
-        except OSError as error:
-            logging.warning("no compilation cache: %s", error)
-            return
-        if status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            logging.warning("no compilation cache: '%s' can be written by others", folder)
-            return
+        folder = _own_folder(base / "xla")
+        if folder is None:
+            return Store()
         jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    return Store(_own_folder(base / "rows"))
+
+
+def _own_folder(folder: Path) -> Path | None:
+    """The folder, made if need be; None, with a warning, if others could put something there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        status = folder.stat()
+    except OSError as error:
+        logging.warning("no compilation cache: %s", error)
+        return None
+    if status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        logging.warning("no compilation cache: '%s' can be written by others", folder)
+        return None
+    return folder
 
 
 class StopSignals:

@@ -8,11 +8,12 @@ import jax
 import numpy as np
 
 from mmfuse.ablation import Ablation
-from mmfuse.build import Built, compile_row
+from mmfuse.build import Built
 from mmfuse.cells import count
 from mmfuse.cells import flops as quantity
 from mmfuse.data.loader import Dataset
 from mmfuse.parallel import Devices
+from mmfuse.programs import compile_row
 
 
 def state_bytes(built: Built, replicas: int) -> int:

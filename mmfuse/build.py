@@ -1,4 +1,4 @@
-"""From a row of the config and a dataset to a model, its costs, and its compiled programs."""
+"""From a row of the config and a dataset to a model and its costs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mmfuse import cost, metrics
 from mmfuse.ablation import Ablation, Row
@@ -19,9 +18,10 @@ from mmfuse.decoders import HEADS
 from mmfuse.encoders import build_encoder
 from mmfuse.errors import InputError, listed, nearest
 from mmfuse.fusion import build_fusion, find_fusion
-from mmfuse.model import FusionModel, modalities_read
-from mmfuse.parallel import Compiled, Devices
-from mmfuse.train import Program, TrainSettings, make_program, split_epoch
+from mmfuse.model import FusionModel, modalities_read, shipped
+from mmfuse.parallel import Devices
+from mmfuse.store import Store, shapes_of
+from mmfuse.train import Program, TrainSettings, make_program
 
 
 def build_model(row: Row, dataset: Dataset) -> FusionModel:
@@ -103,24 +103,34 @@ def build(row: Row, dataset: Dataset, devices: Devices, ablation: Ablation) -> B
     model = build_model(row, dataset)
     batch = dataset.batch("train", range(1))
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
-    params = _init_shapes(model, shapes, row)
-
-    def forward(params, inputs, masks):
-        return model.apply({"params": params}, inputs, masks, train=False)[0]
-
+    facts = {"model": repr(model), "products": products.value, "shapes": shapes_of(shapes)}
+    store = devices.store if shipped(model) else Store()
+    costs = store.cached(facts, lambda: _costs(model, shapes, row))
     steps = -(-dataset.sizes["train"] // row.train.batch)
     return Built(
         row=row,
         model=model,
         program=make_program(model, task, row.train, steps),
         steps_per_epoch=steps,
-        parameters=cost.count_parameters(params),
-        flops=forward_flops(forward, params, shapes["inputs"], shapes["masks"]),
-        activation_bytes=cost.activation_bytes(
-            lambda p, i, m: jnp.sum(forward(p, i, m)), params, shapes["inputs"], shapes["masks"]
-        ),
         reads=modalities_read(model.fusion, dataset.modalities),
+        **costs,
     )
+
+
+def _costs(model: FusionModel, shapes: dict, row: Row) -> dict[str, int]:
+    params, inputs = _init_shapes(model, shapes, row), (shapes["inputs"], shapes["masks"])
+
+    def forward(params, inputs, masks):
+        return model.apply({"params": params}, inputs, masks, train=False)[0]
+
+    def summed(*args):
+        return jnp.sum(forward(*args))
+
+    return {
+        "parameters": cost.count_parameters(params),
+        "flops": forward_flops(forward, params, *inputs),
+        "activation_bytes": cost.activation_bytes(summed, params, *inputs),
+    }
 
 
 def forward_flops(forward: Callable, *args: Any) -> int:
@@ -150,41 +160,3 @@ def _init_shapes(model: FusionModel, shapes: dict, row: Row) -> Any:
             "(no batch statistics inside a fusion)"
         )
     return variables["params"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Executables:
-    """The compiled programs of a row for a group of seeds: one each, however long it trains."""
-
-    init: Compiled
-    train: Compiled
-    evaluate: Compiled
-    order_shape: tuple[int, int, int]  # [steps, R, B] of the order that ``train`` takes
-
-    @property
-    def seconds(self) -> float:
-        """Time spent tracing and compiling."""
-        return self.init.seconds + self.train.seconds + self.evaluate.seconds
-
-
-def compile_row(built: Built, dataset: Dataset, devices: Devices, seeds: tuple[int, ...]):
-    """Compiles the programs of a row; returns them and the initial state of the seeds."""
-    settings, program = built.settings, built.program
-    seeds = np.array(seeds, np.uint32)
-    example = dataset.batch("train", range(1))
-    init = devices.compile(program.init, (seeds, example), (None, None))
-    state = init(seeds, example)
-    _, length = split_epoch(built.steps_per_epoch, settings.steps_per_dispatch)
-    order = np.zeros((length, len(seeds), settings.batch), np.int32)
-    data = dataset.train_arrays() or _repeated(example, order.size)
-    train = devices.compile(
-        program.train_chunk, (state, data, order, np.ones(length, bool)), (None, None, 2, None)
-    )
-    batch = _repeated(example, settings.eval_batch)
-    batch["weight"] = np.ones(settings.eval_batch, np.float32)
-    evaluate = devices.compile(program.evaluate, (state.params, batch), (None, 0))
-    return Executables(init, train, evaluate, order.shape), state
-
-
-def _repeated(example: dict, n: int) -> dict:
-    return jax.tree.map(lambda x: np.repeat(x, n, axis=0), example)

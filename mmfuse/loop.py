@@ -16,10 +16,11 @@ import jax
 import numpy as np
 
 from mmfuse import metrics
-from mmfuse.build import Built, Executables, compile_row
+from mmfuse.build import Built
 from mmfuse.checkpoint import Checkpoints
 from mmfuse.data.loader import Dataset, epoch_order
 from mmfuse.parallel import Devices
+from mmfuse.programs import Executables, compile_row
 from mmfuse.train import chunk_orders
 
 

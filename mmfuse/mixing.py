@@ -12,7 +12,8 @@ from mmfuse.record import flatten
 FREE = {
     "row", "seed", "seeds_in_group", "config", "config_sha256", "row_config", "status", "error",
     "diverged_at", "metrics", "curves", "selected", "clock", "memory", "params_sha256",
-    "parameters", "flops_per_example", "reads", "reference_row", "fusion_sha256", "budget_missed",
+    "parameters", "flops_per_example", "reads", "reference_row", "fusion_sha256", "git",
+    "budget_missed",
 }  # fmt: skip
 MISSING = "nothing"
 
@@ -21,7 +22,7 @@ def refuse_mixed(records: Sequence[Mapping[str, Any]]) -> None:
     """Raises InputError if these records cannot stand in one table.
 
     They must be of different (row, seed), agree in everything that is not free to differ (data,
-    device, mode, replica width, versions, git commit, references and whatever else a record
+    device, mode, replica width, versions, code, references and whatever else a record
     holds), and their configs must agree but for what a row's own entry in the config changes.
     """
     seen: dict[tuple[str, int], Mapping[str, Any]] = {}

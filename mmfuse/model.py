@@ -14,6 +14,12 @@ def modalities_read(fusion: nn.Module, modalities: tuple[str, ...]) -> tuple[str
     return tuple(sorted(reads(tuple(modalities)) if callable(reads) else modalities))
 
 
+def shipped(model: FusionModel) -> bool:
+    """Whether all the code of the model is in this package; what is plugged in may do anything."""
+    modules = [*model.encoders.values(), model.fusion, model.head]
+    return all(type(module).__module__.startswith("mmfuse.") for module in modules)
+
+
 class FusionModel(nn.Module):
     """Encodes the modalities the fusion reads, fuses their tokens, and applies the head.
 

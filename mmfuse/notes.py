@@ -34,7 +34,7 @@ def reproducible(
     if table.references:
         yield "Below the rule: known bounds, not trained."
     yield from _unequal(records)
-    yield _surroundings(records[0])
+    yield _surroundings(records)
 
 
 def local(table: Table, records: Sequence[Mapping[str, Any]], command: str | None) -> Iterator[str]:
@@ -85,9 +85,11 @@ def _unequal(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield f"{row} also differs in {', '.join(key.rstrip('.') for key in keys)}."
 
 
-def _surroundings(record: Mapping[str, Any]) -> str:
+def _surroundings(records: Sequence[Mapping[str, Any]]) -> str:
+    record = records[0]
     device, data = record.get("device", {}), record.get("data", {})
-    git, versions = record.get("git", {}), record.get("versions", {})
+    versions = record.get("versions", {})
+    commits = dict.fromkeys(_commit(r.get("git", {})) for r in records)
     parts = [
         f"Data: {data.get('name', '?')}, fingerprint {str(data.get('fingerprint', '?'))[:12]}",
         f"device: {device.get('count', '?')} x {device.get('kind', '?')}, mode "
@@ -95,7 +97,7 @@ def _surroundings(record: Mapping[str, Any]) -> str:
         ", ".join(
             f"{n} {versions[n]}" for n in ("mmfuse", "jax", "flax", "python") if n in versions
         ),
-        f"git {_commit(git)}",
+        f"git {', '.join(commits)}",
     ]
     return "; ".join(part for part in parts if part) + "."
 

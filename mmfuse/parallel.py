@@ -22,9 +22,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import serialize_executable
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from mmfuse.errors import InputError, nearest
+from mmfuse.store import Store
 
 AXIS = "batch"
 # On the CPU backend LLVM's higher levels double the compile time of a training step and leave its
@@ -34,9 +36,12 @@ MODES = ("pmap", "jit")
 
 
 class Devices:
-    """``count`` local devices (0 = all of them) used in ``mode``."""
+    """``count`` local devices (0 = all of them) used in ``mode``.
 
-    def __init__(self, mode: str = "pmap", count: int = 0):
+    ``store`` is where compiled programs are kept between launches.
+    """
+
+    def __init__(self, mode: str = "pmap", count: int = 0, store: Store | None = None):
         if mode not in MODES:
             allowed = ", ".join(MODES)
             raise InputError(
@@ -54,6 +59,7 @@ class Devices:
         )
         self._mesh = mesh
         self.compilations = 0
+        self.store = store or Store()
 
     @property
     def count(self) -> int:
@@ -114,6 +120,15 @@ class Devices:
         self.compilations += 1
         return Compiled(self, executable, batch_axes, time.perf_counter() - start)
 
+    def revive(self, dumped: tuple) -> Compiled:
+        """The program that ``Compiled.dump`` has written down, for the same devices."""
+        start = time.perf_counter()
+        program, inputs, outputs, batch_axes = dumped
+        executable = serialize_executable.deserialize_and_load(
+            program, inputs, outputs, execution_devices=self.devices
+        )
+        return Compiled(self, executable, batch_axes, time.perf_counter() - start)
+
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
@@ -126,6 +141,10 @@ class Compiled:
 
     def __call__(self, *args):
         return self.executable(*self.devices.place(args, self.batch_axes))
+
+    def dump(self) -> tuple:
+        """The program as data that can be pickled, see ``Devices.revive``."""
+        return (*serialize_executable.serialize(self.executable), self.batch_axes)
 
     def place(self, *args) -> tuple:
         """Arguments in the form that ``run`` takes without moving them again."""

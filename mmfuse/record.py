@@ -23,6 +23,7 @@ Nothing here imports jax, so that a table can be rendered from records alone. Fi
 ``device``, ``mode``          ``{"kind", "count"}``; ``"pmap"`` or ``"jit"``
 ``replica_width``             how many seeds were trained in one program
 ``seeds_in_group``            which seeds those were
+``code_sha256``               of :func:`code_sha256`: the package that ran, committed or not
 ``versions``, ``git``         of :func:`versions` and :func:`git_state`
 ``data``                      ``{"name", "fingerprint", "card"}``
 ``params_sha256``             of the chosen parameters' file
@@ -142,6 +143,18 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def code_sha256(folder: str | os.PathLike | None = None) -> str:
+    """Returns one sha256 over the names and contents of all Python files below ``folder``.
+
+    By default that is this package. Unlike a commit it changes exactly when the code does.
+    """
+    folder, digest = Path(folder or Path(__file__).parent), hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+    return digest.hexdigest()
 
 
 def git_state(folder: str | os.PathLike | None = None) -> dict[str, Any]:

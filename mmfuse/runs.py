@@ -9,12 +9,13 @@ from typing import Any
 import jax
 
 from mmfuse.ablation import Ablation
-from mmfuse.build import Built, Executables
+from mmfuse.build import Built
 from mmfuse.checkpoint import save_params, sha256_file
 from mmfuse.data.loader import Dataset
 from mmfuse.loop import Run, evaluate
 from mmfuse.parallel import Devices
-from mmfuse.record import git_state, sha256_json, versions
+from mmfuse.programs import Executables
+from mmfuse.record import code_sha256, git_state, sha256_json, versions
 from mmfuse.workdir import Workdir
 
 
@@ -27,6 +28,7 @@ class Setting:
     devices: Devices
     versions: dict = dataclasses.field(default_factory=versions)
     git: dict = dataclasses.field(default_factory=git_state)
+    code: str = dataclasses.field(default_factory=code_sha256)
 
     def common(self) -> dict[str, Any]:
         """The fields of a record that do not depend on the row."""
@@ -38,6 +40,7 @@ class Setting:
             "mode": self.devices.mode,
             "versions": self.versions,
             "git": self.git,
+            "code_sha256": self.code,
             "data": {
                 "name": card["name"],
                 "fingerprint": self.dataset.fingerprint,

@@ -24,6 +24,7 @@ def make_record(row, seed, accuracy, **changes):
         "clock": {"compile_seconds": 3.0, "train_seconds": 12.3 + seed, "finished_at": "now"},
         "device": {"kind": "cpu", "count": 2}, "mode": "pmap", "replica_width": 3,
         "versions": {"mmfuse": "0.1.0", "jax": "0.10.2", "python": "3.11.7"},
+        "code_sha256": "c0de" * 16,
         "git": {"commit": "0123456789abcdef" * 2, "dirty": True, "diff": "feedbeef"},
         "data": {"name": "helpdesk", "fingerprint": "f" * 64, "card": {"clips": 3}},
     } | changes  # fmt: skip

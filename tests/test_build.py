@@ -4,11 +4,10 @@ import dataclasses
 
 import flax.linen as nn
 import jax
-import numpy as np
 import pytest
 
 from mmfuse.ablation import resolve
-from mmfuse.build import Executables, build, build_model, compile_row
+from mmfuse.build import build, build_model
 from mmfuse.errors import InputError
 from mmfuse.fusion import Fused
 from mmfuse.parallel import Devices
@@ -126,16 +125,3 @@ def test_faulty_plug_ins_are_named_with_their_row(dataset):
     refused("row 'concat' keeps state in batch_stats", dataset, fusion={"name": here + "KeepsStatistics"})  # noqa: E501  # fmt: skip
     refused("'concat' cannot be built: RuntimeError: first line second line", dataset, fusion={"name": here + "Broken"})  # noqa: E501  # fmt: skip
     refused("row 'concat' cannot be built", dataset, fusion={"name": here + "WrongShape"})
-
-
-def test_compiled_programs_and_the_initial_state(dataset):
-    built, devices = tiny.built(dataset)
-    executables, state = compile_row(built, dataset, devices, (3, 5))
-    assert isinstance(executables, Executables)
-    assert devices.compilations == 3
-    parts = (executables.init, executables.train, executables.evaluate)
-    assert executables.seconds == sum(part.seconds for part in parts)
-    assert all(x.shape[0] == 2 for x in jax.tree.leaves(state))
-    np.testing.assert_array_equal(state.seed, [3, 5])
-    count = sum(x.size for x in jax.tree.leaves(state.params))
-    assert count == 2 * built.parameters

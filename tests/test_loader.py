@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -121,6 +125,30 @@ def test_nan_names_its_example(dataset):
     assert made.train_arrays()["inputs"]["audio"].shape == (100, 8, 8)
     with pytest.raises(InputError, match="NaN or Inf in 'audio' of example 'valid-000005'"):
         list(made.eval_batches("valid", 40))
+
+
+PREPARE = """
+import sys
+from mmfuse.data.loader import files_fingerprint, make_builder, prepare
+fields = {"variant": "unique", "n_train": 12, "n_valid": 4, "n_test": 4}
+builder = make_builder("helpdesk", fields, data_dir=sys.argv[1], raw_data=None)
+prepare(builder)
+print(files_fingerprint(builder.data_path))
+"""
+
+
+def test_another_process_writes_the_same_bytes(tmp_path):
+    """Maps are serialised in an order of their own in each process, unless one takes care."""
+    root = Path(__file__).parent.parent
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", PREPARE, str(tmp_path / str(number))],
+            capture_output=True, text=True, check=True, cwd=root,
+        ).stdout
+        for number in range(3)
+    }  # fmt: skip
+    assert len(said) == 1
+    assert len(said.pop().strip()) == 64
 
 
 def test_fingerprint_changes_with_files_and_preprocessing(dataset, tmp_path_factory, tmp_path):

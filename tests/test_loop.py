@@ -203,7 +203,7 @@ def nan_at(monkeypatch, dispatch):
 
     class Executables:
         def __init__(self, executables):
-            self.init, self.evaluate = executables.init, executables.evaluate
+            self.evaluate = executables.evaluate
             self.seconds, self._train = executables.seconds, executables.train
 
         def train(self, state, *args):

@@ -26,7 +26,7 @@ def records():
         ({"device": {"kind": "H200", "count": 2}}, r"device\.kind is 'cpu' .* and 'H200'"),
         ({"mode": "jit"}, "mode"),
         ({"versions": {"mmfuse": "0.1.0", "jax": "0.11.0", "python": "3.11.7"}}, r"versions\.jax"),
-        ({"git": {"commit": "a" * 40, "dirty": False, "diff": None}}, r"git\.commit"),
+        ({"code_sha256": "a" * 64}, "code_sha256"),
         ({"reference": []}, "reference"),
         ({"format": 2}, "format"),
         ({"surprise": 1}, "surprise is 'nothing' in"),
@@ -41,6 +41,12 @@ def test_unlike_records_are_refused(records, change, said):
     with pytest.raises(InputError, match=said) as error:
         summarise(records)
     assert "\n" not in str(error.value)
+
+
+def test_another_commit_of_the_same_code_is_told_and_allowed(records):
+    records[-1]["git"] = {"commit": "a" * 40, "dirty": False, "diff": None}
+    notes = " ".join(summarise(records).notes)
+    assert "git 0123456789ab + local changes feedbeef, aaaaaaaaaaaa." in notes
 
 
 def test_config_may_differ_only_where_the_row_says_so(records):

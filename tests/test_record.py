@@ -62,6 +62,19 @@ def test_versions():
     assert found["python"] == sys.version.split()[0] and found["numpy"] == np.__version__
 
 
+def test_code_sha256_follows_the_code_and_nothing_else(tmp_path):
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "a.py").write_text("x = 1\n")
+    first = record.code_sha256(tmp_path)
+    (tmp_path / "notes.md").write_text("a result")
+    assert record.code_sha256(tmp_path) == first
+    (tmp_path / "inner" / "a.py").write_text("x = 2\n")
+    second = record.code_sha256(tmp_path)
+    (tmp_path / "inner" / "a.py").rename(tmp_path / "inner" / "b.py")
+    assert len({first, second, record.code_sha256(tmp_path)}) == 3
+    assert len(record.code_sha256()) == 64
+
+
 def _git(folder, *arguments):
     who = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
     subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True)

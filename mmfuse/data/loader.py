@@ -20,6 +20,7 @@ import grain
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
+from tensorflow_datasets.core import ExampleSerializer
 
 from mmfuse.data.avmnist import Avmnist
 from mmfuse.data.helpdesk import Helpdesk
@@ -69,9 +70,28 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(before)
 
 
+@contextlib.contextmanager
+def _same_bytes() -> Iterator[None]:
+    """Lets TFDS write equal examples as equal bytes.
+
+    A serialised example holds a protobuf map, whose order differs from process to process unless
+    one asks for a deterministic one, and TFDS does not.
+    """
+    original = ExampleSerializer.serialize_example
+
+    def serialize(self, example):
+        return self.get_tf_example(example).SerializeToString(deterministic=True)
+
+    ExampleSerializer.serialize_example = serialize
+    try:
+        yield
+    finally:
+        ExampleSerializer.serialize_example = original
+
+
 def prepare(builder) -> None:
-    """Writes the dataset's files if they are not there yet."""
-    with _quiet():
+    """Writes the dataset's files if they are not there yet: the same bytes every time."""
+    with _quiet(), _same_bytes():
         builder.download_and_prepare()
 
 

@@ -1,0 +1,85 @@
+"""The compiled programs of a row: made once, and taken over by later launches."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from mmfuse.build import Built
+from mmfuse.convolution import products
+from mmfuse.data.loader import Dataset
+from mmfuse.model import shipped
+from mmfuse.parallel import Compiled, Devices
+from mmfuse.store import Store, shapes_of
+from mmfuse.train import TrainState, split_epoch
+
+
+@dataclasses.dataclass(frozen=True)
+class Executables:
+    """The compiled programs of a row for a group of seeds: one each, however long it trains."""
+
+    train: Compiled
+    evaluate: Compiled
+    order_shape: tuple[int, int, int]  # [steps, R, B] of the order that ``train`` takes
+    seconds: float  # spent tracing and compiling, or loading what was kept
+
+
+def compile_row(
+    built: Built, dataset: Dataset, devices: Devices, seeds: tuple[int, ...]
+) -> tuple[Executables, TrainState]:
+    """Compiles the programs of a row; returns them and the initial state of the seeds.
+
+    What an earlier launch has kept of the same row is loaded instead.
+    """
+    settings = built.settings
+    example = dataset.batch("train", range(1))
+    _, length = split_epoch(built.steps_per_epoch, settings.steps_per_dispatch)
+    order = np.zeros((length, len(seeds), settings.batch), np.int32)
+    data = dataset.train_arrays() or _repeated(example, order.size)
+    facts = _facts(built, devices) | {"seeds": seeds, "order": order.shape, "data": shapes_of(data)}
+    store = devices.store if shipped(built.model) else Store()
+    kept = store.load(facts)
+    if kept is not None:
+        train, evaluate = (devices.revive(dumped) for dumped in kept["programs"])
+        seconds = train.seconds + evaluate.seconds
+        return Executables(train, evaluate, order.shape, seconds), kept["state"]
+    made, state = _compile(built, devices, seeds, example, data, order)
+    if store.keeps:
+        programs = [made.train.dump(), made.evaluate.dump()]
+        store.save(facts, {"state": jax.device_get(state), "programs": programs})
+    return made, state
+
+
+def _compile(
+    built: Built, devices: Devices, seeds, example: dict, data: dict, order: np.ndarray
+) -> tuple[Executables, TrainState]:
+    settings, program = built.settings, built.program
+    seeds = np.array(seeds, np.uint32)
+    init = devices.compile(program.init, (seeds, example), (None, None))
+    state = init(seeds, example)
+    train = devices.compile(
+        program.train_chunk, (state, data, order, np.ones(len(order), bool)), (None, None, 2, None)
+    )
+    batch = _repeated(example, settings.eval_batch)
+    batch["weight"] = np.ones(settings.eval_batch, np.float32)
+    evaluate = devices.compile(program.evaluate, (state.params, batch), (None, 0))
+    seconds = init.seconds + train.seconds + evaluate.seconds
+    return Executables(train, evaluate, order.shape, seconds), state
+
+
+def _facts(built: Built, devices: Devices) -> dict:
+    """What the programs of a row depend on, besides shapes and the code itself."""
+    return {
+        "model": repr(built.model),
+        "task": built.program.task,
+        "train": dataclasses.asdict(built.settings),
+        "steps_per_epoch": built.steps_per_epoch,
+        "devices": [devices.mode, devices.kind, [device.id for device in devices.devices]],
+        "products": products.value,
+    }
+
+
+def _repeated(example: dict, n: int) -> dict:
+    return jax.tree.map(lambda x: np.repeat(x, n, axis=0), example)

@@ -1,0 +1,88 @@
+"""Programs are compiled once, and a later launch takes them over with the same bits."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from mmfuse.fusion import FUSIONS
+from mmfuse.model import shipped
+from mmfuse.parallel import Devices
+from mmfuse.programs import Executables, compile_row
+from mmfuse.store import Store
+from tests import tiny
+from tests.compiles import counting
+
+SEEDS = (3, 5)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return tiny.dataset(tmp_path_factory)
+
+
+def test_compiled_programs_and_the_initial_state(dataset):
+    built, devices = tiny.built(dataset)
+    executables, state = compile_row(built, dataset, devices, SEEDS)
+    assert isinstance(executables, Executables)
+    assert devices.compilations == 3
+    assert executables.seconds > executables.train.seconds + executables.evaluate.seconds
+    assert all(x.shape[0] == 2 for x in jax.tree.leaves(state))
+    np.testing.assert_array_equal(state.seed, SEEDS)
+    count = sum(x.size for x in jax.tree.leaves(state.params))
+    assert count == 2 * built.parameters
+
+
+def trained(executables, state, dataset):
+    """The state after one dispatch, and the metric sums of one batch."""
+    data, rng = dataset.train_arrays(), np.random.default_rng(0)
+    order = rng.integers(100, size=executables.order_shape).astype(np.int32)
+    state = executables.train(state, data, order, np.ones(len(order), bool))
+    batch = next(iter(dataset.eval_batches("valid", 16)))
+    return jax.device_get((state, executables.evaluate(state.params, batch)))
+
+
+@pytest.mark.parametrize(("mode", "count"), [("pmap", 1), ("pmap", 2), ("jit", 2)])
+def test_a_second_launch_compiles_nothing_and_computes_the_same_bits(
+    dataset, tmp_path, mode, count
+):
+    built, _ = tiny.built(dataset)
+    first = Devices(mode, count, Store(tmp_path))
+    expected = trained(*compile_row(built, dataset, first, SEEDS), dataset)
+    second = Devices(mode, count, Store(tmp_path))
+    with counting() as programs:
+        executables, state = compile_row(built, dataset, second, SEEDS)
+    assert (len(programs), second.compilations) == (0, 0)
+    found = trained(executables, state, dataset)
+    jax.tree.map(np.testing.assert_array_equal, expected, found)
+
+
+def test_what_makes_another_program_is_another_key(dataset, tmp_path):
+    built, _ = tiny.built(dataset)
+    devices = Devices("pmap", 1, Store(tmp_path))
+    compile_row(built, dataset, devices, SEEDS)
+    assert devices.compilations == 3
+    for other, seeds in (
+        (tiny.built(dataset, lr=2e-2)[0], SEEDS),
+        (tiny.built(dataset, epochs=3)[0], SEEDS),
+        (built, (3, 6)),
+    ):
+        before = devices.compilations
+        compile_row(other, dataset, devices, seeds)
+        assert devices.compilations == before + 3
+
+
+class PlugIn(FUSIONS["concat"]):
+    """A fusion that is not shipped: its code may import anything, and change."""
+
+
+def test_a_plug_in_is_compiled_again(dataset, tmp_path):
+    built, _ = tiny.built(dataset)
+    assert shipped(built.model)
+    mine = built.model.clone(fusion=PlugIn(features=8, hidden=8))
+    assert not shipped(mine)
+    devices = Devices("pmap", 1, Store(tmp_path))
+    program = dataclasses.replace(built.program, model=mine)
+    compile_row(dataclasses.replace(built, model=mine, program=program), dataset, devices, SEEDS)
+    assert list(tmp_path.iterdir()) == []
