@@ -72,9 +72,8 @@ class Entry:
 
     def row(self) -> str:
         """Its line in the table of its family."""
-        kit = " ".join(
-            "ok" if p == len(CHECKS) else f"{p}/{len(CHECKS)}" for p in self.points.values()
-        )
+        total = len(CHECKS)
+        kit = " ".join("ok" if p == total else f"{p}/{total}" for p in self.points.values())
         cells = (
             f"[{self.name}](#{self.name.replace(' ', '-')})",
             "yes" if self.about.needs_time else "",

@@ -117,6 +117,30 @@ def build(row: Row, dataset: Dataset, devices: Devices, ablation: Ablation) -> B
     )
 
 
+def state_bytes(built: Built, replicas: int) -> int:
+    """Bytes of parameters, their best copy, gradients and the optimiser's state (float32)."""
+    moments = 2 if built.settings.optimizer == "adamw" else 1
+    return 4 * built.parameters * (3 + moments) * replicas
+
+
+def check_memory(built: Built, devices: Devices, replicas: int) -> None:
+    """Refuses a row whose state and kept activations are more than a device holds."""
+    shards = devices.count if devices.devices[0].platform != "cpu" else 1  # simulated ones share
+    state = state_bytes(built, replicas)
+    kept = built.activation_bytes * built.settings.batch * replicas // shards
+    if state + kept > devices.memory_bytes:
+        raise InputError(
+            f"row '{built.row.name}' needs {_gigabytes(state + kept)} to train {replicas} seeds at "
+            f"once with batch {built.settings.batch} ({_gigabytes(kept)} of it activations), but "
+            f"the device has {_gigabytes(devices.memory_bytes)}; make the fusion narrower, or lower"
+            " config.train.batch or config.parallel.replicas"
+        )
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"
+
+
 def _costs(model: FusionModel, shapes: dict, row: Row) -> dict[str, int]:
     params, inputs = _init_shapes(model, shapes, row), (shapes["inputs"], shapes["masks"])
 
