@@ -18,7 +18,7 @@ from mmfuse.model import modalities_read
 SCALED = ("features", "hidden", "width", "rank")  # The fields of a fusion that make it wider.
 TOLERANCE = 0.02  # Rows whose cost is within this share of the budget count as equal.
 CLOSE = 0.002  # Near enough to stop looking.
-LARGEST = 2**12
+LARGEST = 2**13
 
 Fields = dict[str, Any]
 
@@ -52,16 +52,19 @@ def solve(
     if not any(fields[name] for name in widths):
         return fields
     steps = {name: multiple if name == "features" else 1 for name in widths}
-    best = _scaled(error, fields, steps)
-    for name in sorted(widths, key=lambda n: fields[n] == 0):
-        if abs(error(best)) <= CLOSE * amount:
-            break
-        best = _moved(error, best, name, steps[name])
+    best = fields
+    for trial in _scaled(error, fields, steps):
+        for name in sorted(widths, key=lambda n: n == "features"):
+            if abs(error(trial)) > CLOSE * amount:
+                trial = _moved(error, trial, name, steps[name])  # noqa: PLW2901
+        best = min(best, trial, key=lambda found: abs(error(found)))
     return best
 
 
-def _scaled(error: Callable[[Fields], int], fields: Fields, steps: Mapping[str, int]) -> Fields:
-    """All widths times the factor that comes nearest, by bisection on its logarithm."""
+def _scaled(
+    error: Callable[[Fields], int], fields: Fields, steps: Mapping[str, int]
+) -> list[Fields]:
+    """All widths times one factor: the two results around the budget, the nearer one first."""
 
     def at(power: float) -> Fields:
         wider = {
@@ -79,7 +82,7 @@ def _scaled(error: Callable[[Fields], int], fields: Fields, steps: Mapping[str, 
     while at(low) != at(high) and high - low > 1e-3:
         middle = (low + high) / 2
         low, high = (low, middle) if error(at(middle)) > 0 else (middle, high)
-    return min(at(low), at(high), key=lambda trial: abs(error(trial)))
+    return sorted([at(low), at(high)], key=lambda trial: abs(error(trial)))
 
 
 def _moved(error: Callable[[Fields], int], fields: Fields, name: str, step: int) -> Fields:
@@ -90,6 +93,8 @@ def _moved(error: Callable[[Fields], int], fields: Fields, name: str, step: int)
         return fields | {name: number * step}
 
     low, high = max(1, start // 2), 2 * start
+    while error(at(high)) < 0 and high < LARGEST:
+        low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if error(at(middle)) > 0 else (middle, high)
