@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.errors import ScopeParamNotFoundError
 
 from mmfuse.errors import InputError
 from mmfuse.fusion.base import Fused, masked_mean
@@ -121,6 +122,10 @@ def raised(check: str, error: Exception, fusion: nn.Module) -> Failure:
         advice = "Python branches on, or converts, a traced value; use jnp.where or masks"
         return Failure("jit", f"{where}{advice} ({type(error).__name__})")
     reason = " ".join(str(error).split())[:200]
+    if isinstance(error, ScopeParamNotFoundError):
+        missing = reason.partition(" (http")[0].rstrip(".")
+        advice = "make the same parameters with train=True and with train=False"
+        return Failure("registered", f"{where}{missing}; {advice}")
     return Failure(check, f"{where}raised {type(error).__name__}: {reason}")
 
 

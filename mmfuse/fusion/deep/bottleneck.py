@@ -54,6 +54,7 @@ class MBT(nn.Module):
     fusion_layer: int = 0
     bottlenecks: int = 4
     dropout: float = 0.0
+    hidden: int = 0
 
     @nn.compact
     def __call__(self, tokens: dict[str, Array], masks: dict[str, Array], *, train: bool) -> Fused:
@@ -70,7 +71,9 @@ class MBT(nn.Module):
             shared = z if fuse else z[:, :0]
             written = {}
             for m in order:
-                block = TransformerBlock(self.heads, dropout=self.dropout, name=f"{m}_{layer}")
+                block = TransformerBlock(
+                    self.heads, dropout=self.dropout, hidden=self.hidden, name=f"{m}_{layer}"
+                )
                 xs[m], written[m], maps = _through(block, m, xs[m], shared, mask[m], train=train)
                 weights.update(maps)
             if fuse:

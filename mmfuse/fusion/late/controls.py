@@ -1,4 +1,4 @@
-"""Late fusion and its controls: one modality alone, and the average of one-modality decisions."""
+"""The controls of every table: one modality alone, and the average of such results."""
 
 from __future__ import annotations
 
