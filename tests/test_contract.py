@@ -9,18 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmfuse.contract import CHECKS, check_fusion, examine
-from mmfuse.fusion import FUSIONS, Fused, build_fusion
+from mmfuse.contract import CHECKS, check_fusion
+from mmfuse.fusion import Fused, build_fusion
 from mmfuse.fusion.base import any_present, dense, masked_mean, names, one_token, pooled
 from tests.fusion.fields import FIELDS
-
-
-@pytest.mark.parametrize("name", FUSIONS)
-def test_shipped_fusions_keep_the_contract(name):
-    report = examine(build_fusion(name, **FIELDS[name]))
-    assert report.failures == []
-    assert report.passed == list(CHECKS)
-    assert report.parameters > 0
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,17 @@ from mmfuse.fusion.spatial import (
     simple,
     tokenwise,
 )
-from mmfuse.fusion.temporal import attention, complement, cross, graph, guided, memory, recurrent, resampling, transformers
+from mmfuse.fusion.temporal import (
+    attention,
+    complement,
+    cross,
+    graph,
+    guided,
+    memory,
+    recurrent,
+    resampling,
+    transformers,
+)
 
 __all__ = ["FUSIONS", "Fused", "build_fusion", "find_fusion"]
 

@@ -10,7 +10,6 @@ import pytest
 from mmfuse.fusion import build_fusion
 from tests.reference import ORDER, SHAPES, B, F, expect, filled, linear, make_batch, means, run
 
-PAIRS = list(itertools.combinations(ORDER, 2))
 NAMES = ("bilinear", "mi_matrix", "mi_vector", "mi_scalar", "mi_three_way")
 
 batch = pytest.fixture(scope="module")(make_batch)
@@ -32,7 +31,13 @@ def apply(name, params, batch, **fields):
 
 
 def pair_products(p, h):
-    return sum(np.einsum("i,ijf,j->f", h[i], p[f"{i}_with_{j}"], h[j]) for i, j in PAIRS)
+    total = np.zeros(F)
+    for n, i in enumerate(ORDER[:-1], start=1):
+        later = ORDER[n:]
+        ends = np.cumsum([SHAPES[j][2] for j in later])[:-1]
+        for j, w in zip(later, np.split(p[f"{i}_with_rest"], ends, axis=1), strict=True):
+            total = total + np.einsum("i,ijf,j->f", h[i], w, h[j])
+    return total
 
 
 def gated(p, h):
@@ -110,9 +115,9 @@ def test_width_is_a_projection_before(batch, results, name):
         v["image"][0, 0] = v["text"][0, 0] = 1
         wide["kernel"] = np.einsum("pi,qj,ijf->pqf", v["image"], v["text"], p["kernel"])
     else:
-        kernel = p["pairs"]["image_with_text"]
+        kernel = p["pairs"]["image_with_rest"]
         both = np.einsum("pi,qj,ijf->pqf", v["image"], v["text"], kernel)
-        wide["pairs"] = {"image_with_text": both}
+        wide["pairs"] = {"image_with_rest": both}
     if name == "mi_matrix":
         up, bias = np.split(p["linear"]["kernel"], 2), p["linear"]["bias"]
         both = np.concatenate([v["image"] @ up[0], v["text"] @ up[1]])
@@ -153,9 +158,9 @@ def test_bilinear_of_vectors_with_a_one_is_mi_matrix(batch):
     two = part(batch, "image", "text")
     longer = {m: np.concatenate([np.ones_like(x[..., :1]), x], -1) for m, x in two[0].items()}
     fused, p = run(build_fusion("bilinear", features=F), (longer, two[1]))
-    w = p["pairs"]["image_with_text"]
+    w = p["pairs"]["image_with_rest"]
     params = {
-        "pairs": {"image_with_text": w[1:, 1:]},
+        "pairs": {"image_with_rest": w[1:, 1:]},
         "linear": {"kernel": np.concatenate([w[1:, 0], w[0, 1:]]), "bias": w[0, 0] + p["bias"]},
     }
     same = apply("mi_matrix", params, two)
@@ -165,7 +170,7 @@ def test_bilinear_of_vectors_with_a_one_is_mi_matrix(batch):
 def test_mi_three_way_of_two_is_mi_matrix_and_of_three_has_one_order_more(batch, results):
     two, kernel = part(batch, "image", "text"), results["mi_three_way"][1]["kernel"][0]
     pair = {
-        "pairs": {"image_with_text": kernel[1:, 1:]},
+        "pairs": {"image_with_rest": kernel[1:, 1:]},
         "linear": {"kernel": np.concatenate([kernel[1:, 0], kernel[0, 1:]]), "bias": kernel[0, 0]},
     }
     a, b = apply("mi_three_way", {"kernel": kernel}, two), apply("mi_matrix", pair, two)
@@ -175,8 +180,8 @@ def test_mi_three_way_of_two_is_mi_matrix_and_of_three_has_one_order_more(batch,
     w[1:, 1:, 1:] = 0
     linears = [w[1:, 0, 0], w[0, 1:, 0], w[0, 0, 1:]]
     params = {
-        "pairs": {"audio_with_image": w[1:, 1:, 0], "audio_with_text": w[1:, 0, 1:],
-                  "image_with_text": w[0, 1:, 1:]},
+        "pairs": {"audio_with_rest": np.concatenate([w[1:, 1:, 0], w[1:, 0, 1:]], axis=1),
+                  "image_with_rest": w[0, 1:, 1:]},
         "linear": {"kernel": np.concatenate(linears), "bias": w[0, 0, 0]},
     }  # fmt: skip
     a, b = apply("mi_three_way", {"kernel": w}, batch), apply("mi_matrix", params, batch)
@@ -191,7 +196,7 @@ def test_mi_matrix_holds_its_diagonal_and_scalar_forms(batch):
         p, up = p["sum"], {m: p["sum"][f"value_{m}"]["kernel"] for m in ("image", "text")}
         v, w = p["gate_text"]["bias"], p["gate_text"]["kernel"] * np.ones(F)
         params = {
-            "pairs": {"image_with_text": np.einsum("if,jf->ijf", w, up["text"])},
+            "pairs": {"image_with_rest": np.einsum("if,jf->ijf", w, up["text"])},
             "linear": {"kernel": np.concatenate([up["image"], up["text"] * v]), "bias": p["bias"]},
         }
         same = apply("mi_matrix", params, two)
@@ -204,7 +209,7 @@ def test_an_absent_modality_leaves_the_method_without_it(batch, results, name):
     fused, p = results[name]
     rest = {k: x for k, x in p.items() if k not in ("pairs", "linear", "kernel", "sum")}
     if "pairs" in p:
-        rest["pairs"] = {"image_with_text": p["pairs"]["image_with_text"]}
+        rest["pairs"] = {"image_with_rest": p["pairs"]["image_with_rest"]}
     if name == "mi_matrix":
         kept = p["linear"]["kernel"][SHAPES["audio"][2] :]
         rest["linear"] = {"kernel": kept, "bias": p["linear"]["bias"]}

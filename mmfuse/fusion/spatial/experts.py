@@ -30,8 +30,8 @@ class ProductOfExperts(nn.Module):
     only the KL term is there, next to the task's loss; hence no terms on subsets of the modalities
     either, by which the paper trains the experts one by one; the mean by default.
 
-    Limits: reads masked means: no timing; a modality decides only how much of it counts against
-    the others, so that it fits sums of one-modality terms well and parities poorly.
+    Limits: reads masked means: no timing; modalities meet only in the weights of a mean (who is
+    sure silences the others), which is no sum, and so enough for a parity.
     Cost: O(hidden sum_m (D_m + features)) time, O(M (hidden + features)) memory per example.
 
     Shapes: ``{m: [B, T, S, D_m]} -> [B, 1, 1, features]``; weights ``{m: [B, features]}``, the

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -29,8 +27,8 @@ class Bilinear(nn.Module):
     Limits: products of two modalities, so parities of two but not of three; nothing that one
     modality says alone; reads masked means: no timing.
 
-    Cost: O(F sum_{i<j} D_i D_j) time and parameters, O(F sum_{i<j} min(D_i, D_j)) memory per
-    example, with ``D_m = width`` where it is given.
+    Cost: O(F sum_{i<j} D_i D_j) time and parameters, O(F sum_i min(D_i, sum_{j>i} D_j))
+    memory per example, with ``D_m = width`` where it is given.
 
     Shapes: ``{m: [B, T, S, D_m]} -> [B, 1, 1, features]``.
     """
@@ -66,11 +64,11 @@ class MIMatrix(nn.Module):
     Limits: products of two modalities and sums, so parities of two but not of three; reads masked
     means: no timing.
 
-    Cost: O(F sum_{i<j} D_i D_j) time and parameters, O(F sum_{i<j} min(D_i, D_j)) memory per
-    example, with ``D_m = width`` where it is given.
+    Cost: O(F sum_{i<j} D_i D_j) time and parameters, O(F sum_i min(D_i, sum_{j>i} D_j))
+    memory per example, with ``D_m = width`` where it is given.
 
     Shapes: ``{m: [B, T, S, D_m]} -> [B, 1, 1, features]``; ``W_ij [D_i, D_j, features]``,
-    ``U [sum_m D_m, features]``, its blocks in the alphabetical order of the modalities.
+    ``U [sum_m D_m, features]``; blocks are in the alphabetical order of the modalities.
     """
 
     features: int
@@ -199,7 +197,9 @@ class MIThreeWay(nn.Module):
 class PairProducts(nn.Module):
     """``sum_{i<j} x_i W_ij x_j``, a full tensor ``W_ij`` for every pair of vectors.
 
-    The longer vector of a pair is contracted first, so that ``B min(D_i, D_j) F`` numbers are held.
+    The tensors of i are one parameter, ``W_i [D_i, sum_{j>i} D_j, F]``, and the sum is
+    ``sum_i x_i W_i [x_{i+1}; ..; x_M]``. The longer side is contracted first, which holds
+    ``B min(D_i, sum_{j>i} D_j) F`` numbers.
     """
 
     features: int
@@ -208,10 +208,11 @@ class PairProducts(nn.Module):
     def __call__(self, vectors: dict[str, Array]) -> Array:
         """``{m: [B, D_m]} -> [B, features]``, for two vectors or more."""
         init = nn.initializers.lecun_normal(in_axis=(0, 1), out_axis=2)
-        terms = []
-        for (i, x), (j, y) in itertools.combinations(vectors.items(), 2):
-            kernel = self.param(f"{i}_with_{j}", init, (x.shape[1], y.shape[1], self.features))
-            kernel = kernel.astype(x.dtype)
+        order, terms = list(vectors), []
+        for n, m in enumerate(order[:-1], start=1):
+            x, y = vectors[m], jnp.concatenate([vectors[j] for j in order[n:]], axis=-1)
+            shape = (x.shape[1], y.shape[1], self.features)
+            kernel = self.param(f"{m}_with_rest", init, shape).astype(x.dtype)
             if x.shape[1] >= y.shape[1]:
                 rest = jnp.einsum("bd,def->bef", x, kernel)
                 terms.append(jnp.einsum("bef,be->bf", rest, y))
