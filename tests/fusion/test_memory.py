@@ -120,12 +120,10 @@ def graph(p, delta, there, largest):
             below = [v for v in sets if set(v) < set(s)]
             inputs, name = [next(alphas) * vertices[v] for v in below], f"sets_{size}"
         y = sum(x @ w for x, w in zip(inputs, p[name][i], strict=True))
-        alive = all(ORDER[j] in there for j in s)
-        vertices[s] = relu(y + p[f"{name}_bias"][i]) * alive
-    top = [(s, next(alphas)) for s in sets]
+        vertices[s] = relu(y + p[f"{name}_bias"][i])
+    top = {s: next(alphas) * all(ORDER[j] in there for j in s) for s in sets}
     assert next(alphas, None) is None
-    out = relu(linear(p["top"], np.concatenate([a * vertices[s] for s, a in top])))
-    return out, {s: a * all(ORDER[j] in there for j in s) for s, a in top}
+    return relu(linear(p["top"], np.concatenate([a * vertices[s] for s, a in top.items()]))), top
 
 
 @pytest.mark.parametrize(("largest", "recall"), [(3, False), (2, True)])

@@ -88,10 +88,12 @@ class DynMM(nn.Module):
         h = nn.relu(dense(self.width, joint, "gate_hidden")(joint))
         logits = dense(len(there), h, "gate")(h).astype(jnp.float32)
         if train and self.noise:
-            logits += self.noise * jax.random.gumbel(self.make_rng("dropout"), logits.shape)
+            logits += self.noise * jax.random.gumbel(
+                self.make_rng("dropout"), logits.shape, logits.dtype
+            )
         g = jax.nn.softmax(logits / self.temperature, where=open_to, axis=-1)
         if self.hard:
-            one = jax.nn.one_hot(jnp.argmax(g, axis=-1), len(there)) * open_to
+            one = jax.nn.one_hot(jnp.argmax(g, axis=-1), len(there), dtype=g.dtype) * open_to
             g = g + jax.lax.stop_gradient(one - g)
         return {i: g[:, k] for k, i in enumerate(there)}
 

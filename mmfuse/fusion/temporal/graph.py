@@ -50,16 +50,14 @@ class FusionGraph(nn.Module):
         alphas = nn.sigmoid(network(flat, n, total, "efficacy"))
         there = jnp.stack([jnp.all(present[:, np.array(s)], axis=1) for s in sets], axis=1)
         vertices, used = self._layer(delta[:, :, :, None], "single"), 0
-        vertices = jnp.where(there[:, None, :count, None], vertices, 0)
         for level in levels[1:]:
             subsets = np.array([[sets.index(s) for s in proper_subsets(v)] for v in level])
             alpha = alphas[..., used : used + subsets.size]
             alpha = alpha.reshape(*alpha.shape[:2], *subsets.shape)
             made = self._layer(vertices[:, :, subsets] * alpha[..., None], f"sets_{len(level[0])}")
-            first = vertices.shape[2]
-            made = jnp.where(there[:, None, first : first + len(level), None], made, 0)
             vertices = jnp.concatenate([vertices, made], axis=2)
             used += subsets.size
+        # A set of modalities that are all there reads no other: masking the last edges is enough.
         alpha = jnp.where(there[:, None], alphas[..., used:], 0)
         joint = (vertices * alpha[..., None]).reshape(*flat.shape[:2], -1)
         out = nn.relu(dense(n, joint, "top")(joint))
@@ -84,7 +82,7 @@ class GraphMFN(nn.Module):
     ``g = relu(D_g [alpha_Ag v_A for all A])``. The efficacies, one for each edge, are
     ``alpha = sigmoid(D_alpha([c_(t-1); c_t]))``; they show which sets the memory listens to.
 
-    A vertex with an absent modality is zero and has efficacy 0. Sets have up to ``largest``
+    A vertex with an absent modality has efficacy 0 for the output. Sets have up to ``largest``
     modalities: up to three, the paper's number, that is all of them; beyond, their number is
     O(M^3) instead of 2^M. Steps, LSTMs, gates and ``recall`` are those of ``MFN``.
 
