@@ -15,7 +15,7 @@ from mmfuse.fusion.about import about
 def test_every_docstring_has_its_parts(name):
     told = about(FUSIONS[name])
     assert told.family in gallery.FAMILIES
-    assert re.search(r"\(.*(\d{4}|article).*\)", told.title), "the paper, in brackets"
+    assert re.search(r"\(.*(\d{4}|article|control).*\)", told.title), "the paper, in brackets"
     assert "=" in told.equation
     assert len(told.equation) < 110
     for part in ("Shapes:", "Limits:", "Cost:"):

@@ -24,6 +24,8 @@ Array = jax.Array
 class SelfCross(nn.Module):
     """Self- and cross-attention with one scalar, streams summed (the source article, 4.3.3).
 
+    ``f = relu(W s + b)``, ``s = sum over the present m of mean_i u_mi``, with the streams below.
+
     The article: ``a^m_ij = softmax_j(theta c_mi . c_mj)``, ``s_mi = sum_j a^m_ij c_mj`` for each
     modality m; then ``alpha_ij = softmax_j(theta s_i . c_tj)`` from the picture's stream to the
     text's encoder outputs; then ``s = s_i + s_a + s_t``; then ``h = sigma(W s + b)``.
@@ -42,7 +44,12 @@ class SelfCross(nn.Module):
 
     There is one ``theta``, as in the article: it starts at the field ``theta`` (None:
     ``1 / sqrt(features)``) and is trained, or stays there with ``learned=False``. At ``theta = 0``
-    every attention is a masked mean. No positions are added: time is seen only by its content.
+    every attention is a masked mean.
+
+    Limits: sees products of modalities, so parities; no positions are added, so that time is seen
+    only by its content and what falls on the same step cannot be told.
+
+    Cost: O(N features (D + N)) time, O(N (features + N)) memory per example, for N tokens in all.
 
     Shapes: ``{m: [B, T_m, S_m, D_m]} -> [B, 1, 1, features]``; weights ``m<-n`` and ``m<-m``,
     ``[B, T_m S_m, T_n S_n]``.

@@ -26,17 +26,23 @@ Array = jax.Array
 class MBT(nn.Module):
     """Attention bottlenecks (Nagrani et al. 2021, arXiv:2107.00135).
 
-    Each modality has its own transformer over ``x_m = W_m h_m + p(t)``. Layers before
-    ``fusion_layer`` see their own tokens only. From there on a layer sees its own tokens and B
-    shared bottleneck tokens z, ``[x_m', z_m'] = Block_m([x_m, z])``, and the new bottlenecks are
-    averaged, ``z' = mean over the present m of z_m'``: all that modalities learn of each other goes
-    through z. ``f = mean over the present m of masked mean of LN_m(x_m)``.
+    ``f = mean over the present m of masked mean of LN_m(x_m)``. Each modality has its own
+    transformer over ``x_m = W_m h_m + p(t)``. Layers before ``fusion_layer`` see their own tokens
+    only. From there on a layer sees its own tokens and B shared bottleneck tokens z, ``[x_m', z_m']
+    = Block_m([x_m, z])``, and the new bottlenecks are averaged, ``z' = mean over the present m of
+    z_m'``: all that modalities learn of each other goes through z.
 
     With no bottlenecks this is a late average of unimodal transformers.
 
     Differs from the paper: small and trained from scratch; a masked mean instead of a CLS token; no
     positions over space; features are averaged before the head, which is averaging logits, as the
     head is affine.
+
+    Limits: sees time and products, but through B tokens that must carry a whole sequence, so that
+    what falls on the same step of two modalities is learnt slowly, if at all.
+
+    Cost: O(layers sum_m N_m (features^2 + N_m features)) time, O(layers sum_m N_m (features + N_m))
+    memory per example, for ``N_m = T_m S_m + B`` tokens.
 
     Shapes: ``{m: [B, T_m, S_m, D_m]} -> [B, 1, 1, features]``; weights of the last layer ``m<-m``,
     and with bottlenecks ``m<-bottleneck``, ``bottleneck<-m``, each ``[B, H, Q, N]``.

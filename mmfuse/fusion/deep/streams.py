@@ -113,7 +113,7 @@ class CentralNet(nn.Module):
 class MMTM(nn.Module):
     """Multimodal transfer modules between streams (Joze et al. 2020, arXiv:1911.08670).
 
-    ``x_m <- 2 sigmoid(W_m z + b_m) * x_m``, ``z = W [s_1; ..; s_M] + b``, with ``s_m`` the masked
+    ``x_m' = 2 sigmoid(W_m z + b_m) * x_m``, ``z = W [s_1; ..; s_M] + b``, with ``s_m`` the masked
     mean of ``x_m`` over its tokens (the squeeze). The gates act on the channels of every token of
     the stream and come from all streams together. There is one such module after each of the
     ``layers`` of the streams, ``x_m <- relu(V_m x_m)`` on every token, and the streams are fused
