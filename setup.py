@@ -40,7 +40,7 @@ setup(
     extras_require={
         "cuda12": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
-        "dev": ["pytest>=8", "pytest-cov>=5", "pillow>=10", "ruff>=0.9"],
+        "dev": ["pytest>=8", "pytest-cov>=5", "pillow>=10", "ruff>=0.9", "setuptools>=70.1"],
     },
     classifiers=[
         "Programming Language :: Python :: 3.11",

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from experiments import cli
 from mmfuse.ablation import Ablation, Row
-from mmfuse.build import Built, build, check_divisible
+from mmfuse.budget import equal
+from mmfuse.build import Built, build, check_divisible, check_memory
 from mmfuse.data.loader import Dataset, make_builder, prepare
 from mmfuse.errors import InputError, listed
 from mmfuse.fusion import FUSIONS, build_fusion
@@ -67,11 +68,14 @@ def main(argv: list[str]) -> int:
     dataset = Dataset(
         builder, ablation.data["preprocess"], resident_bytes=ablation.data["resident_bytes"]
     )
+    rows = [equal(row, dataset, ablation.budget) for row in rows]
     built = [build(row, dataset, devices, ablation) for row in rows]
     if args.dry_run:
         from experiments.dry_run import print_costs
 
         return print_costs(ablation, built, dataset, devices)
+    for row in built:
+        check_memory(row, devices, len(ablation.groups()[0]))
     stop = cli.StopSignals()
     setting = Setting(ablation, dataset, devices)
     identity = ablation.identity() | {"data_fingerprint": dataset.fingerprint}

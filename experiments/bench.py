@@ -34,6 +34,7 @@ import numpy as np
 from experiments import cli
 from mmfuse import cost
 from mmfuse.ablation import Ablation
+from mmfuse.budget import equal
 from mmfuse.build import Built, build
 from mmfuse.cells import count
 from mmfuse.cells import flops as quantity
@@ -163,9 +164,8 @@ def main(argv: list[str]) -> int:
     _print_line("row", TITLES + (AGAINST if twins else ()))
     for row in ablation.rows:
         if re.search(args.rows, row.name):
-            _bench_row(
-                build(row, dataset, devices, ablation), dataset, devices, ablation, args, twins
-            )
+            built = build(equal(row, dataset, ablation.budget), dataset, devices, ablation)
+            _bench_row(built, dataset, devices, ablation, args, twins)
     return 0
 
 

@@ -1,8 +1,10 @@
 """The contract kit on one fusion: ``python -m experiments.check pkg.mod:Class``.
 
-Prints one line per check and exits with 0, or one line per failure and exits with 2. The class may
-also be a shipped name. Fields are given as ``--field hidden=8 --field modality=text``; a field
-``features`` without a default is 8. The current directory is importable.
+Prints one line per check and exits with 0, or one line per failure and exits with 2. The fusion may
+also be a shipped name or one that an installed package registers. Fields are given as ``--field
+hidden=8 --field modality=text``; the usual sizes (``features``, ``hidden``, ``outputs``, ...) are
+small numbers where neither the class nor the command line says more. The current directory is
+importable.
 """
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ import sys
 from experiments.cli import BAD_INPUT, Parser, run_command
 from mmfuse.errors import InputError
 
+DEFAULTS = {"features": 8, "hidden": 8, "width": 4, "rank": 2, "heads": 2, "outputs": 3}
+
 
 def parser() -> Parser:
     """The command line."""
     result = Parser(prog="experiments.check", description=__doc__.splitlines()[0])
-    result.add_argument("fusion", help="pkg.mod:Class, or the name of a shipped fusion")
+    result.add_argument("fusion", help="pkg.mod:Class, or a name")
     result.add_argument("--field", action="append", default=[], metavar="NAME=VALUE")
     result.add_argument("--modalities", default="3", help="how many, or names: text,image,audio")
     result.add_argument("--seed", type=int, default=0)
@@ -52,8 +56,8 @@ def _build(name: str, assignments: list[str]):
 
     fields = dict(_field(item) for item in assignments)
     for field in dataclasses.fields(find_fusion(name)):
-        if field.name == "features" and field.default is dataclasses.MISSING:
-            fields.setdefault("features", 8)
+        if field.name in DEFAULTS and field.default is dataclasses.MISSING:
+            fields.setdefault(field.name, DEFAULTS[field.name])
     return build_fusion(name, **fields)
 
 
@@ -71,10 +75,10 @@ def _field(item: str) -> tuple[str, object]:
 def _modalities(text: str) -> int | tuple[str, ...]:
     """``"3" -> 3``, ``"text,image" -> ("text", "image")``."""
     names = tuple(text.split(","))
-    if text.isdigit() and 1 <= int(text) <= 5:
+    if text.isdigit() and 1 <= int(text) <= 6:
         return int(text)
     if text.lstrip("-").isdigit() or not all(names) or len(set(names)) < len(names):
-        raise InputError(f"--modalities={text} must be 1 to 5, or different names with commas")
+        raise InputError(f"--modalities={text} must be 1 to 6, or different names with commas")
     return names
 
 

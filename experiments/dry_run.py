@@ -8,18 +8,12 @@ import jax
 import numpy as np
 
 from mmfuse.ablation import Ablation
-from mmfuse.build import Built
+from mmfuse.build import Built, state_bytes
 from mmfuse.cells import count
 from mmfuse.cells import flops as quantity
 from mmfuse.data.loader import Dataset
 from mmfuse.parallel import Devices
 from mmfuse.programs import compile_row
-
-
-def state_bytes(built: Built, replicas: int) -> int:
-    """Bytes of parameters, their best copy, gradients and the optimiser's state (float32)."""
-    moments = 2 if built.settings.optimizer == "adamw" else 1
-    return 4 * built.parameters * (3 + moments) * replicas
 
 
 def data_bytes(dataset: Dataset) -> int:

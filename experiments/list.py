@@ -25,11 +25,14 @@ def _classes(table: dict) -> Iterator[tuple[str, str]]:
 
 
 def fusions() -> Iterator[tuple[str, str]]:
-    """Every fusion method, with the family (file) it lives in."""
+    """Every fusion method: its family, whether it needs a time axis, its paper, its equation."""
     from mmfuse.fusion import FUSIONS
+    from mmfuse.fusion.about import about
 
     for name, kind in FUSIONS.items():
-        yield name, f"[{kind.__module__.rpartition('.')[2]}] {_first_line(kind.__doc__)}"
+        told = about(kind)
+        time = "time" if told.needs_time else ""
+        yield name, f"{told.family:8} {time:4} {told.title}\n{'':27}{told.equation}"
 
 
 def encoders() -> Iterator[tuple[str, str]]:

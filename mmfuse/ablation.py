@@ -26,15 +26,17 @@ SECTIONS = {  # section: its keys, or None where the entries are checked by what
     "data": {"name", "builder", "preprocess", "resident_bytes"},
     "encoders": None,
     "fusion": None,
+    "budget": None,
     "train": {field.name for field in dataclasses.fields(TrainSettings)},
     "parallel": {"mode", "devices", "replicas"},
     "rows": None,
 }
 REQUIRED = ("seeds", "metric", "data", "encoders", "train", "parallel", "rows")
+BUDGETS = ("params", "flops")
 ROW_SECTIONS = ("fusion", "train", "encoders")
 NESTED = (  # what must have keys of its own, outer before inner; * = every key
     "data", "data.builder", "data.preprocess", "data.preprocess.*", "encoders", "encoders.*",
-    "fusion", "train", "parallel", "rows", "rows.*", "rows.*.fusion", "rows.*.train",
+    "fusion", "budget", "train", "parallel", "rows", "rows.*", "rows.*.fusion", "rows.*.train",
     "rows.*.encoders", "rows.*.encoders.*",
 )  # fmt: skip
 DEFAULTS = {
@@ -53,6 +55,7 @@ class Row:
     encoders: dict
     train: TrainSettings
     differs: dict  # what the config file says of this row alone
+    budget_missed: bool = False  # no width brings it to the budget of the ablation
 
     def as_dict(self) -> dict:
         """The row's resolved settings as plain data, for the record."""
@@ -74,6 +77,7 @@ class Ablation:
     data: dict
     parallel: dict
     rows: tuple[Row, ...]
+    budget: dict  # {} or {"params": N} or {"flops": N}, what every row is to cost
 
     def identity(self) -> dict:
         """What a workdir is bound to; rows may be added later, nothing else may change."""
@@ -83,6 +87,7 @@ class Ablation:
             "metric": self.metric,
             "data": self.data,
             "parallel": self.parallel,
+            "budget": self.budget,
             "rows": {row.name: row.as_dict() for row in self.rows},
         }
 
@@ -122,6 +127,7 @@ def resolve(config: ConfigDict) -> Ablation:
         data=_data(plain["data"]),
         parallel=_parallel(plain["parallel"], len(seeds)),
         rows=tuple(rows),
+        budget=_budget(plain.get("budget", {})),
     )
 
 
@@ -243,6 +249,16 @@ def _data(data: dict) -> dict:
     if not isinstance(size, int | float) or not 0 <= size < math.inf:
         raise InputError(f"config.data.resident_bytes must be a number of bytes, got {size!r}")
     return data
+
+
+def _budget(budget: dict) -> dict:
+    _known(budget, BUDGETS, "config.budget")
+    if len(budget) > 1:
+        raise InputError("config.budget has params and flops; rows can be equal in one of them")
+    for kind, amount in budget.items():
+        if type(amount) is not int or amount < 1:
+            raise InputError(f"config.budget.{kind} must be a whole number >= 1, got {amount!r}")
+    return budget
 
 
 def _parallel(parallel: dict, seeds: int) -> dict:

@@ -106,6 +106,17 @@ def sinusoidal_positions(length: int, features: int, base: float = 10_000.0) -> 
     return np.where(even, np.sin(angle), np.cos(angle)).astype(np.float32)
 
 
+def split_heads(x: Array, heads: int) -> Array:
+    """``[B, N, H * K] -> [B, H, N, K]``."""
+    return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads).swapaxes(-2, -3)
+
+
+def merge_heads(x: Array) -> Array:
+    """``[B, H, N, K] -> [B, N, H * K]``."""
+    x = x.swapaxes(-2, -3)
+    return x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1])
+
+
 class MultiHeadAttention(nn.Module):
     """Projected attention in ``heads`` subspaces (Vaswani et al. 2017, section 3.2.2).
 
@@ -129,31 +140,39 @@ class MultiHeadAttention(nn.Module):
             raise InputError(
                 f"attention: features={self.features} is not divisible by heads={self.heads}"
             )
-        width = self.features // self.heads
 
         def split(x: Array, name: str) -> Array:
             y = nn.Dense(self.features, use_bias=False, dtype=q.dtype, name=name)(x)
-            return y.reshape(*y.shape[:-1], self.heads, width).swapaxes(-2, -3)
+            return split_heads(y, self.heads)
 
         query, key, value = split(q, "query"), split(kv, "key"), split(kv, "value")
-        weights = attention_weights(query, key, mask[:, None], scale=width**-0.5)
+        scale = (self.features // self.heads) ** -0.5
+        weights = attention_weights(query, key, mask[:, None], scale=scale)
         dropped = nn.Dropout(self.dropout, deterministic=not train)(weights)
-        s = weighted_sum(dropped, value).swapaxes(-2, -3)
-        s = s.reshape(*s.shape[:-2], self.features)
+        s = merge_heads(weighted_sum(dropped, value))
         return nn.Dense(self.features, dtype=q.dtype, name="out")(s), weights
+
+
+def mlp_branch(x: Array, hidden: int, drop: nn.Dropout) -> Array:
+    """The second half of a block, ``x + W_2 gelu(W_1 LN(x))``, with the calling module's layers."""
+    h = nn.LayerNorm(dtype=x.dtype, name="norm_mlp")(x)
+    h = nn.gelu(nn.Dense(hidden, dtype=x.dtype, name="up")(h))
+    return x + drop(nn.Dense(x.shape[-1], dtype=x.dtype, name="down")(h))
 
 
 class TransformerBlock(nn.Module):
     """A pre-norm transformer block, self-attention or (with ``source``) cross-attention.
 
-    ``y = x + MHA(LN(x), LN(source or x))``, ``out = y + W_2 gelu(W_1 LN(y))`` with ``widening``
-    times as many hidden units as features (Xiong et al. 2020, arXiv:2002.04745). The width is that
-    of ``x``. ``dropout`` acts on the attention weights and on both residual branches.
+    ``y = x + MHA(LN(x), LN(source or x))``, ``out = y + W_2 gelu(W_1 LN(y))`` with ``hidden`` units
+    between ``W_1`` and ``W_2``, or, where that is 0, ``widening`` times as many as features (Xiong
+    et al. 2020, arXiv:2002.04745). The width is that of ``x``. ``dropout`` acts on the attention
+    weights and on both residual branches.
     """
 
     heads: int
     widening: int = 2
     dropout: float = 0.0
+    hidden: int = 0
 
     @nn.compact
     def __call__(
@@ -166,7 +185,4 @@ class TransformerBlock(nn.Module):
         kv = q if source is None else nn.LayerNorm(dtype=dtype, name="norm_source")(source)
         attention = MultiHeadAttention(features, self.heads, self.dropout, name="attention")
         s, weights = attention(q, kv, mask, train=train)
-        x = x + drop(s)
-        h = nn.LayerNorm(dtype=dtype, name="norm_mlp")(x)
-        h = nn.gelu(nn.Dense(self.widening * features, dtype=dtype, name="up")(h))
-        return x + drop(nn.Dense(features, dtype=dtype, name="down")(h)), weights
+        return mlp_branch(x + drop(s), self.hidden or self.widening * features, drop), weights

@@ -17,7 +17,7 @@ from mmfuse.data.loader import Dataset
 from mmfuse.decoders import HEADS
 from mmfuse.encoders import build_encoder
 from mmfuse.errors import InputError, listed, nearest
-from mmfuse.fusion import build_fusion
+from mmfuse.fusion import build_fusion, find_fusion
 from mmfuse.model import FusionModel, modalities_read, shipped
 from mmfuse.parallel import Devices
 from mmfuse.store import Store, shapes_of
@@ -43,7 +43,10 @@ def build_model(row: Row, dataset: Dataset) -> FusionModel:
                 f"{nearest(name, dataset.modalities)}{listed(dataset.modalities)}"
             )
     fields = dict(row.fusion)
-    fusion = build_fusion(fields.pop("name"), **fields)
+    name = fields.pop("name")
+    if "outputs" in (f.name for f in dataclasses.fields(find_fusion(name))):
+        fields.setdefault("outputs", dataset.outputs)
+    fusion = build_fusion(name, **fields)
     return FusionModel(encoders, fusion, HEADS[dataset.card["task"]](dataset.outputs))
 
 
@@ -114,6 +117,30 @@ def build(row: Row, dataset: Dataset, devices: Devices, ablation: Ablation) -> B
     )
 
 
+def state_bytes(built: Built, replicas: int) -> int:
+    """Bytes of parameters, their best copy, gradients and the optimiser's state (float32)."""
+    moments = 2 if built.settings.optimizer == "adamw" else 1
+    return 4 * built.parameters * (3 + moments) * replicas
+
+
+def check_memory(built: Built, devices: Devices, replicas: int) -> None:
+    """Refuses a row whose state and kept activations are more than a device holds."""
+    shards = devices.count if devices.devices[0].platform != "cpu" else 1  # simulated ones share
+    state = state_bytes(built, replicas)
+    kept = built.activation_bytes * built.settings.batch * replicas // shards
+    if state + kept > devices.memory_bytes:
+        raise InputError(
+            f"row '{built.row.name}' needs {_gigabytes(state + kept)} to train {replicas} seeds at "
+            f"once with batch {built.settings.batch} ({_gigabytes(kept)} of it activations), but "
+            f"the device has {_gigabytes(devices.memory_bytes)}; make the fusion narrower, or lower"
+            " config.train.batch or config.parallel.replicas"
+        )
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"
+
+
 def _costs(model: FusionModel, shapes: dict, row: Row) -> dict[str, int]:
     params, inputs = _init_shapes(model, shapes, row), (shapes["inputs"], shapes["masks"])
 
@@ -125,15 +152,15 @@ def _costs(model: FusionModel, shapes: dict, row: Row) -> dict[str, int]:
 
     return {
         "parameters": cost.count_parameters(params),
-        "flops": _flops(forward, params, shapes),
+        "flops": forward_flops(forward, params, *inputs),
         "activation_bytes": cost.activation_bytes(summed, params, *inputs),
     }
 
 
-def _flops(forward: Callable, params: Any, shapes: dict) -> int:
+def forward_flops(forward: Callable, *args: Any) -> int:
     """FLOPs of the method itself: the CPU form of a convolution spends more, for speed."""
     with products(False):
-        return cost.count_flops(forward, params, shapes["inputs"], shapes["masks"])
+        return cost.count_flops(forward, *args)
 
 
 def _init_shapes(model: FusionModel, shapes: dict, row: Row) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from mmfuse.notes import MARK
+from mmfuse.notes import MARK, MISSED
 from mmfuse.stats import Summary
 from mmfuse.summary import Measure, Row, Table, measure
 
@@ -37,7 +37,7 @@ def body(table: Table, clocks: bool) -> Iterator[list[Cell]]:
     """Yields the cells of each trained row, in the order of the header."""
     first, seeds = measure(table.metric), len(table.seeds)
     for row in table.rows:
-        cells = [Cell(row.name)]
+        cells = [Cell(f"{row.name} {MISSED}" if row.budget_missed else row.name)]
         for metric in table.columns:
             text = mean_sd(row.metrics[metric], measure(metric), seeds)
             cells.append(Cell(text, metric in row.best))

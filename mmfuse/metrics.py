@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 Sums = dict[str, jax.Array]
+AUXILIARY = "auxiliary/"  # Prefix of the sums, and means, of a fusion's auxiliary losses.
 
 
 def classification_sums(logits: jax.Array, label: jax.Array, weight: jax.Array) -> Sums:
@@ -82,6 +83,11 @@ METRICS = {  # name: (task, True where higher is better)
 
 
 def finalise(task: str, sums: dict[str, np.ndarray]) -> dict:
-    """All metrics of one replica from its summed ``loss``, ``count`` and task sums."""
-    metrics = {"loss": float(sums["loss"]) / float(sums["count"])}
+    """All metrics of one replica from its summed ``loss``, ``count``, task and auxiliary sums."""
+    count = float(sums["count"])
+    metrics = {
+        name: float(value) / count
+        for name, value in sums.items()
+        if name == "loss" or name.startswith(AUXILIARY)
+    }
     return metrics | TASKS[task][1](sums)

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from mmfuse.summary import Table
 
 MARK = "†"
+MISSED = "‡"
+BUDGETS = {"params": "parameters", "flops": "FLOPs"}
 
 
 def reproducible(
@@ -26,6 +28,7 @@ def reproducible(
     if absent:
         yield f"Not run: {', '.join(absent)}."
     yield "Bold: best mean of the rows whose seeds all finished. FLOPs: one example, forward pass."
+    yield from _budget(table, records[0].get("config", {}).get("budget") or {})
     if any(row.optimum is not None for row in table.rows):
         yield f"Optimum: the best {title} that the inputs which the row reads allow."
     if table.references:
@@ -56,6 +59,16 @@ def _spread(table: Table, records: Sequence[Mapping[str, Any]]) -> str:
         f"Mean ± standard deviation (ddof = 1) over n = {len(table.seeds)} seeds ({seeds}), "
         f"test split{chosen}."
     )
+
+
+def _budget(table: Table, budget: Mapping[str, int]) -> Iterator[str]:
+    """Yields what every row costs by design, and what marks those that cannot."""
+    for kind, amount in budget.items():
+        yield f"Equal budget: the width of every row is set so that it has {amount:,} " + (
+            f"{BUDGETS[kind]}, within 2 %."
+        )
+        if any(row.budget_missed for row in table.rows):
+            yield f"{MISSED} no width of this row comes within 2 % of the budget."
 
 
 def _unequal(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -99,4 +99,11 @@ def squared_error(prediction: jax.Array, label: jax.Array, *, smoothing: float =
     return jnp.square(prediction[:, 0] - label)
 
 
+def auxiliary(loss: jax.Array, label: jax.Array) -> jax.Array:
+    """An auxiliary loss per example [B]: ``loss`` [B] itself, or entry ``label`` of [B, C]."""
+    if loss.ndim == 1:
+        return loss
+    return jnp.sum(loss * jax.nn.one_hot(label, loss.shape[-1], dtype=loss.dtype), axis=-1)
+
+
 LOSSES = {"classification": cross_entropy, "regression": squared_error}

@@ -16,6 +16,7 @@ the compile time is known; arguments are placed as the executable wants them bef
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -70,6 +71,13 @@ class Devices:
     def kind(self) -> str:
         """What the devices are, e.g. ``cpu`` or ``NVIDIA H100``."""
         return self.devices[0].device_kind
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory of one device; of the machine where the devices are simulated on its processor."""
+        stats = self.devices[0].memory_stats() or {}
+        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return stats.get("bytes_limit", machine)
 
     def replicate(self, tree: Any) -> Any:
         """Copies every leaf to all devices."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 
 import jax
 import numpy as np
@@ -42,9 +43,13 @@ def compile_row(
     store = devices.store if shipped(built.model) else Store()
     kept = store.load(facts)
     if kept is not None:
-        train, evaluate = (devices.revive(dumped) for dumped in kept["programs"])
-        seconds = train.seconds + evaluate.seconds
-        return Executables(train, evaluate, order.shape, seconds), kept["state"]
+        try:
+            train, evaluate = (devices.revive(dumped) for dumped in kept["programs"])
+        except Exception as error:  # The format is JAX's own, and it may refuse for any reason.
+            logging.warning("a kept program cannot be loaded and is compiled again: %s", error)
+        else:
+            seconds = train.seconds + evaluate.seconds
+            return Executables(train, evaluate, order.shape, seconds), kept["state"]
     made, state = _compile(built, devices, seeds, example, data, order)
     if store.keeps:
         programs = [made.train.dump(), made.evaluate.dump()]

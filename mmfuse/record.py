@@ -13,6 +13,7 @@ Nothing here imports jax, so that a table can be rendered from records alone. Fi
 ``selected``                  ``{"step", "epoch", "by"}``: chosen by, for example, valid accuracy
 ``parameters``                number of trained parameters
 ``flops_per_example``         floating-point operations of one forward pass of one example
+``budget_missed``             whether no width brings the row to the budget of the config
 ``reads``                     the modalities that the fusion reads
 ``reference``                 ``[{"name", "metric", "value"}]``: known bounds, equal in every record
 ``reference_row``             the best reachable value of the main metric, given ``reads``

@@ -106,6 +106,7 @@ def finish(
             },
             "parameters": built.parameters,
             "flops_per_example": built.flops,
+            "budget_missed": built.row.budget_missed,
             "reads": list(built.reads),
             "reference_row": dataset.card.get("optima", {}).get("+".join(built.reads)),
             "memory": {"activation_bytes_per_example": built.activation_bytes},

@@ -62,6 +62,7 @@ class Row:
       best: the metrics in which no complete row prints better.
       optimum: the best reachable value of the first metric given what the row reads, or None.
       parameters, flops: of the model, None if no record says.
+      budget_missed: no width brought it to the budget that the rows share.
       train_seconds: measured; never part of what a rerun reproduces.
     """
 
@@ -74,6 +75,7 @@ class Row:
     optimum: float | None = None
     parameters: int | None = None
     flops: float | None = None
+    budget_missed: bool = False
     train_seconds: float | None = None
 
     @property
@@ -199,6 +201,7 @@ def _row(name: str, records: Sequence, columns: Sequence[str], seeds: Sequence[i
         optimum=_first(mine, "reference_row"),
         parameters=_first(mine, "parameters"),
         flops=_first(mine, "flops_per_example"),
+        budget_missed=any(r.get("budget_missed") for r in mine),
         train_seconds=math.fsum(times) / len(times) if times else None,
     )
 

@@ -27,7 +27,8 @@ TEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$",
     "#": r"\#", "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
-    "±": r"$\pm$", "Δ": r"$\Delta$", "†": r"\textdagger{}", "↓": r"$\downarrow$",
+    "±": r"$\pm$", "Δ": r"$\Delta$", "†": r"\textdagger{}",
+    "‡": r"\textdaggerdbl{}", "↓": r"$\downarrow$",
 }  # fmt: skip
 
 

@@ -73,8 +73,9 @@ class Program:
 
         def one(seed):
             key = jax.random.fold_in(jax.random.key(seed), 2**31)  # apart from every step's key
-            (output, _), variables = self.model.init_with_output(
-                key, batch["inputs"], batch["masks"], train=False
+            # In training mode, so that the fusion's auxiliary losses are there.
+            (output, fused), variables = self.model.init_with_output(
+                {"params": key, "dropout": key}, batch["inputs"], batch["masks"], train=True
             )
             params = variables["params"]
             return TrainState(
@@ -82,34 +83,44 @@ class Program:
                 seed=seed,
                 params=params,
                 opt_state=self.optimizer.init(params),
-                sums=self._zero_sums(output, batch),
+                sums=self._zero_sums(output, fused.losses, batch),
                 diverged_at=jnp.int32(-1),
             )
 
         return jax.vmap(one)(seeds)
 
-    def _zero_sums(self, output: jax.Array, batch: dict) -> metrics.Sums:
-        """Empty metric sums, for outputs and batches like these."""
+    def _zero_sums(self, output: jax.Array, losses: dict, batch: dict) -> metrics.Sums:
+        """Empty metric sums, for outputs, auxiliary losses and batches like these."""
         batch = batch | {"weight": jax.ShapeDtypeStruct(batch["label"].shape, jnp.float32)}
-        shapes = jax.eval_shape(lambda o, b: self._score(o, b)[1], output, batch)
+        shapes = jax.eval_shape(lambda o, a, b: self._score(o, a, b)[1], output, losses, batch)
         return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
-    def _score(self, output, batch: dict, smoothing=0.0) -> tuple[jax.Array, metrics.Sums]:
-        """Summed loss and metric sums of the model's output for a batch."""
-        loss = optim.LOSSES[self.task](output, batch["label"], smoothing=smoothing)
-        total, count = jnp.sum(loss * batch["weight"]), jnp.sum(batch["weight"])
+    def _score(
+        self, output: jax.Array, losses: dict, batch: dict, smoothing: float = 0.0
+    ) -> tuple[jax.Array, metrics.Sums]:
+        """Summed loss and metric sums of the model's output for a batch.
+
+        The loss that is minimised is the task's plus all auxiliary ones; each has its own sum.
+        """
+        label, weight = batch["label"], batch["weight"]
+        loss = jnp.sum(optim.LOSSES[self.task](output, label, smoothing=smoothing) * weight)
+        auxiliary = {
+            f"{metrics.AUXILIARY}{name}": jnp.sum(optim.auxiliary(value, label) * weight)
+            for name, value in sorted(losses.items())
+        }
         output = output if self.task == "classification" else output[:, 0]
-        sums = metrics.TASKS[self.task][0](output, batch["label"], batch["weight"])
-        return total, sums | {"loss": total, "count": count}
+        sums = metrics.TASKS[self.task][0](output, label, weight)
+        sums |= {"loss": loss, "count": jnp.sum(weight)} | auxiliary
+        return sum(auxiliary.values(), loss), sums
 
     def _forward(self, params, batch: dict, key=None) -> tuple[jax.Array, metrics.Sums]:
         """Summed loss and metric sums of a batch; with a key, as in training (dropout on)."""
         train = key is not None
         rngs = {"dropout": key} if train else None
-        output, _ = self.model.apply(
+        output, fused = self.model.apply(
             {"params": params}, batch["inputs"], batch["masks"], train=train, rngs=rngs
         )
-        return self._score(output, batch, self.label_smoothing if train else 0.0)
+        return self._score(output, fused.losses, batch, self.label_smoothing if train else 0.0)
 
     def train_step(self, state: TrainState, batch: dict, *, axis_name: str | None) -> TrainState:
         """One step of one replica: gradient of local_sum / global_count, summed over devices."""
@@ -146,6 +157,11 @@ class Program:
         def step(state, index):
             batch = jax.tree.map(lambda x: jnp.take(x, jnp.maximum(index, 0), axis=0), data)
             batch["weight"] = (index >= 0).astype(jnp.float32)
+            # Padding has no modality, so that statistics of a batch can leave it out.
+            real = index >= 0
+            batch["masks"] = jax.tree.map(
+                lambda x: x & real.reshape(real.shape + (1,) * (x.ndim - real.ndim)), batch["masks"]
+            )
             return jax.vmap(lambda s, b: self.train_step(s, b, axis_name=axis_name))(state, batch)
 
         def body(state, xs):

@@ -2,29 +2,46 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
+from mmfuse.fusion import Fused
 from mmfuse.train import Program
 
 N, WIDTH, CLASSES = 20, 5, 3
 
 
 class Linear(nn.Module):
+    """With ``auxiliary``, half the cross-entropy by label and a fifth of the squares are added."""
+
     outputs: int = CLASSES
     dropout: float = 0.0
+    auxiliary: bool = False
 
     @nn.compact
     def __call__(self, inputs, masks, *, train):
         x = inputs["x"] * masks["x"]
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return nn.Dense(self.outputs, name="affine")(x), None
+        z = nn.Dense(self.outputs, name="affine")(x)
+        losses = {}
+        if self.auxiliary and train:
+            there = masks["x"][:, 0]
+            losses = {
+                "own": -0.5 * jax.nn.log_softmax(z),
+                "size": 0.2 * jnp.sum(z**2, axis=-1),
+                "present": jnp.broadcast_to(jnp.sum(there), there.shape).astype(jnp.float32),
+            }
+        return z, Fused(z[:, None, None], masks["x"][:, :, None], losses=losses)
 
 
-def make(optimizer=None, *, task="classification", dropout=0.0, smoothing=0.0) -> Program:
+def make(
+    optimizer=None, *, task="classification", dropout=0.0, smoothing=0.0, auxiliary=False
+) -> Program:
     """By default plain gradient descent: unlike Adam it shows a gradient of the wrong size."""
     outputs = CLASSES if task == "classification" else 1
-    return Program(Linear(outputs, dropout), optimizer or optax.sgd(0.5), task, smoothing)
+    model = Linear(outputs, dropout, auxiliary)
+    return Program(model, optimizer or optax.sgd(0.5), task, smoothing)
 
 
 def data(task="classification", n=N):

@@ -1,5 +1,7 @@
 """Numpy from the equations of the fusions, one example at a time, and the batch it is tried on."""
 
+import itertools
+
 import jax
 import numpy as np
 
@@ -116,3 +118,104 @@ def positioned(p, batch, b):
         positions = np.sqrt(2) * np.stack([np.sin(t), np.cos(t)], axis=-1).reshape(-1, 1, F)
         rows[m] = (linear(p[f"project_{m}"], tokens[m][b]) + positions)[masks[m][b]]
     return rows
+
+
+def again(fusion, params, batch):
+    """The tokens with parameters that ``run`` gave, or a test has changed."""
+    params = jax.tree.map(np.float32, params)
+    return np.asarray(
+        jax.jit(lambda p: fusion.apply({"params": p}, *batch, train=False).tokens)(params)
+    )
+
+
+def own_steps(batch, m, b):
+    """The mean of each step's unmasked tokens, None where there is none."""
+    tokens, masks = batch
+    pairs = zip(tokens[m][b].astype(float), masks[m][b], strict=True)
+    return [x[keep].mean(axis=0) if keep.any() else None for x, keep in pairs]
+
+
+def held_steps(batch, b, length=5):
+    """``own_steps`` of every modality, held over ``length`` steps, and which steps count."""
+    held = {}
+    for m in ORDER:
+        own = own_steps(batch, m, b)
+        held[m] = [own[t * len(own) // length] for t in range(length)]
+    return held, counted(held)
+
+
+def counted(held):
+    """Where a modality with a time axis has a step; without any such step, the first one."""
+    length = len(held["image"])
+    moving = [any(held[m][t] is not None for m in ORDER if m != "image") for t in range(length)]
+    if any(moving):
+        return moving
+    return [t == 0 and held["image"][0] is not None for t in range(length)]
+
+
+def lstm_states(p, steps):
+    """``(c, h)`` of an LSTM after each step; a step that is None changes nothing."""
+    c = h = np.zeros(p["recurrent"].shape[0])
+    states = []
+    for x in steps:
+        if x is not None:
+            i, f, g, o = np.split(x @ p["input"] + h @ p["recurrent"] + p["bias"], 4)
+            c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+            h = sigmoid(o) * np.tanh(c)
+        states.append((c, h))
+    return states
+
+
+def both_ways(p, name, steps):
+    """The outputs of a bidirectional LSTM, None where the step is; one step has a layer instead."""
+    if len(steps) == 1:
+        return [None if x is None else np.tanh(linear(p[name], x)) for x in steps]
+    forward = lstm_states(p[f"{name}_forward"], steps)
+    backward = lstm_states(p[f"{name}_backward"], steps[::-1])[::-1]
+    pairs = zip(steps, forward, backward, strict=True)
+    return [None if x is None else np.concatenate([a[1], b[1]]) for x, a, b in pairs]
+
+
+def all_subsets(batch):
+    """One whole example, once for every subset of the modalities: the batch and the subsets."""
+    tokens, _ = batch
+    subsets = list(itertools.product([0, 1], repeat=len(tokens)))
+    repeated = {m: np.repeat(x[:1], len(subsets), axis=0) for m, x in tokens.items()}
+    masks = {m: np.array([[[s[i]]] for s in subsets], bool) & np.ones(repeated[m].shape[:3], bool)
+             for i, m in enumerate(sorted(tokens))}  # fmt: skip
+    return (repeated, masks), subsets
+
+
+def interaction(values, subsets):
+    """What no sum of functions of fewer modalities can give: ``sum_A (-1)^|A| f(A)``."""
+    return sum((-1) ** sum(s) * v for s, v in zip(subsets, np.asarray(values, float), strict=True))
+
+
+def every(rows):
+    """``positioned`` rows of all modalities: no rows for an absent one."""
+    return {m: rows.get(m, np.zeros((0, F))) for m in ORDER}
+
+
+def crossed(p, x, source, heads):
+    """As ``block`` from ``source``, which may have no rows: then ``x`` takes up the bias alone."""
+    if len(source):
+        return block(p, x, source, heads)
+    value = {"value": {"kernel": np.zeros_like(p["attention"]["value"]["kernel"])}}
+    return block(p | {"attention": p["attention"] | value}, x, np.zeros((1, x.shape[-1])), heads)
+
+
+def normed_mean(p, x):
+    """The mean of the normalised rows, zero over none."""
+    return norm(p, x).mean(axis=0) if len(x) else np.zeros(x.shape[-1])
+
+
+def silent(p):
+    """The parameters of a block that returns its input."""
+    zero = jax.tree.map(np.zeros_like, {"out": p["attention"]["out"], "down": p["down"]})
+    return p | {"attention": p["attention"] | {"out": zero["out"]}, "down": zero["down"]}
+
+
+def applied(fusion, params, batch, **fields):
+    """The fused tokens ``[B, F]`` of these parameters."""
+    step = jax.jit(lambda p: fusion.apply({"params": p}, *batch, train=False, **fields).tokens)
+    return np.asarray(step(jax.tree.map(np.float32, params)))[:, 0, 0]

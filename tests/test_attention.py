@@ -221,6 +221,18 @@ def test_block_is_its_equation(qkv):
     assert p["up"]["kernel"].shape == (K, 3 * K)
 
 
+def test_the_hidden_width_of_a_block_is_its_field_or_a_multiple_of_the_features(qkv):
+    q, _, _, mask = qkv
+    mask = mask[:, :Q]
+    for fields, width in (({}, 2 * K), ({"widening": 3}, 3 * K), ({"widening": 3, "hidden": 5}, 5)):
+        block = TransformerBlock(heads=1, **fields)
+        shapes = jax.eval_shape(
+            lambda key, block=block: block.init(key, q, mask, train=False), jax.random.key(0)
+        )
+        assert shapes["params"]["up"]["kernel"].shape == (K, width)
+        assert shapes["params"]["down"]["kernel"].shape == (width, K)
+
+
 def test_positions_are_the_formula():
     p = sinusoidal_positions(7, 6)
     assert p.shape == (7, 6)

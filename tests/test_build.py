@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from mmfuse.ablation import resolve
-from mmfuse.build import build, build_model
+from mmfuse.build import build, build_model, check_memory, state_bytes
 from mmfuse.errors import InputError
 from mmfuse.fusion import Fused
 from mmfuse.parallel import Devices
@@ -125,3 +125,23 @@ def test_faulty_plug_ins_are_named_with_their_row(dataset):
     refused("row 'concat' keeps state in batch_stats", dataset, fusion={"name": here + "KeepsStatistics"})  # noqa: E501  # fmt: skip
     refused("'concat' cannot be built: RuntimeError: first line second line", dataset, fusion={"name": here + "Broken"})  # noqa: E501  # fmt: skip
     refused("row 'concat' cannot be built", dataset, fusion={"name": here + "WrongShape"})
+
+
+def test_a_row_that_needs_more_memory_than_there_is(dataset, monkeypatch):
+    built, devices = tiny.built(dataset)
+    check_memory(built, devices, replicas=2)
+    monkeypatch.setattr(Devices, "memory_bytes", 10_000)
+    said = r"row 'concat' needs 0\.\d GB to train 2 seeds at once with batch 16 .* the device has 0"
+    with pytest.raises(InputError, match=said):
+        check_memory(built, devices, replicas=2)
+    kept = 2 * 16 * built.activation_bytes
+    assert kept > 0
+    monkeypatch.setattr(Devices, "memory_bytes", kept + state_bytes(built, 2))
+    check_memory(built, devices, replicas=2)
+    monkeypatch.setattr(Devices, "memory_bytes", kept + state_bytes(built, 2) - 1)
+    with pytest.raises(InputError):
+        check_memory(built, devices, replicas=2)
+
+
+def test_a_machine_has_memory():
+    assert 2**28 < Devices("pmap", 1).memory_bytes < 2**50

@@ -9,25 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmfuse.contract import CHECKS, check_fusion, examine
-from mmfuse.fusion import FUSIONS, Fused, build_fusion
+from mmfuse.contract import CHECKS, check_fusion
+from mmfuse.fusion import Fused, build_fusion
 from mmfuse.fusion.base import any_present, dense, masked_mean, names, one_token, pooled
-
-FIELDS = {
-    "unimodal": {"modality": "text"},
-    "concat": {"hidden": 8},
-    "tfn": {"width": 3},
-    "crossmodal": {"heads": 2},
-    "mbt": {"heads": 2, "bottlenecks": 2},
-}
-
-
-@pytest.mark.parametrize("name", FUSIONS)
-def test_shipped_fusions_keep_the_contract(name):
-    report = examine(build_fusion(name, features=4, **FIELDS.get(name, {})))
-    assert report.failures == []
-    assert report.passed == list(CHECKS)
-    assert report.parameters > 0
+from tests.fusion.fields import FIELDS
 
 
 @pytest.mark.parametrize(
@@ -36,7 +21,7 @@ def test_shipped_fusions_keep_the_contract(name):
 )
 def test_other_numbers_of_modalities(name, modalities):
     fields = {"dropout": 0.1} if name == "crossmodal" else {}
-    fusion = build_fusion(name, features=4, **FIELDS.get(name, {}), **fields)
+    fusion = build_fusion(name, **FIELDS[name], **fields)
     assert check_fusion(fusion, modalities=modalities) == []
 
 
@@ -83,6 +68,31 @@ class Float32Layers(Plain):
         return one_token(nn.Dense(self.features)(x), present)
 
 
+class CastsDown(Plain):
+    def done(self, x, present, train):
+        return one_token(x.astype(jnp.bfloat16), present)
+
+
+class Float64Constant(Plain):
+    """Cut to float32 in silence, unless JAX is allowed float64."""
+
+    def done(self, x, present, train):
+        return one_token((x * np.linspace(0, 1, x.shape[-1])[None]).astype(x.dtype), present)
+
+    def pool(self, tokens, masks):
+        means, present = pooled(tokens, masks)
+        return {m: x * np.ones((1, x.shape[-1])) for m, x in means.items()}, present
+
+
+class Float64Carry(Plain):
+    def done(self, x, present, train):
+        def body(_, total):
+            return (total + x).astype(jnp.float32)
+
+        total = jax.lax.fori_loop(0, 2, body, jnp.zeros(x.shape))
+        return one_token(total.astype(x.dtype), present)
+
+
 class UnusedParameter(Plain):
     def done(self, x, present, train):
         self.param("orphan", nn.initializers.ones, (3,))
@@ -99,6 +109,13 @@ class HiddenFactors(Plain):
         return one_token(x @ self.factors[0].astype(x.dtype), present)
 
 
+class TrainOnlyParameter(Plain):
+    def done(self, x, present, train):
+        if train:
+            x = dense(self.features, x, "decoder")(x)
+        return one_token(x[:, : self.features], present)
+
+
 class RandomWeights(Plain):
     def done(self, x, present, train):
         w = jax.random.normal(jax.random.key(0), (x.shape[-1], self.features), x.dtype)
@@ -106,9 +123,29 @@ class RandomWeights(Plain):
 
 
 class NumpyRandom(Plain):
+    """Another matrix in every process, and in every trace."""
+
     def done(self, x, present, train):
         w = np.random.default_rng().standard_normal((x.shape[-1], self.features))
         return one_token(x @ w.astype(x.dtype), present)
+
+
+class SeedFromGlobalState(Plain):
+    """Noise in training from a key that no seed decides."""
+
+    def done(self, x, present, train):
+        if train:
+            key = jax.random.key(np.random.randint(2**31))  # noqa: NPY002
+            x = x + 0.1 * jax.random.normal(key, x.shape, x.dtype)
+        return super().done(x, present, train)
+
+
+class InitialisedFromGlobalState(Plain):
+    def done(self, x, present, train):
+        def draw(key, shape):
+            return np.random.default_rng().standard_normal(shape).astype(np.float32)
+
+        return one_token(x @ self.param("w", draw, (x.shape[-1], 4)).astype(x.dtype), present)
 
 
 class BatchStatistics(Plain):
@@ -190,6 +227,93 @@ class CountsReplicas(Plain):
         return super().done(x, present, train)
 
 
+class StopsGradient(Plain):
+    """The layer before is used, and never trained."""
+
+    def done(self, x, present, train):
+        return super().done(jax.lax.stop_gradient(x), present, train)
+
+
+class StopsEncoder(Plain):
+    """All its own parameters are trained, but not the encoder of the text."""
+
+    def pool(self, tokens, masks):
+        return pooled(tokens | {"text": jax.lax.stop_gradient(tokens["text"])}, masks)
+
+
+class IgnoresModality(Plain):
+    def order(self, vectors):
+        return [m for m in names(vectors) if m != "audio"]
+
+
+class WithLoss(Plain):
+    """A sound fusion with an auxiliary loss; the broken ones override it."""
+
+    outputs: int = 3
+
+    @nn.compact
+    def __call__(self, tokens, masks, *, train):
+        fused = super().__call__(tokens, masks, train=train)
+        losses = self.losses(fused, tokens, masks)
+        return fused.replace(losses=losses if train else {})
+
+    def losses(self, fused, tokens, masks):
+        x = masked_mean(tokens["text"], masks["text"], (1, 2))
+        return {"mine": jnp.square(dense(1, x, "critic")(x)[:, 0])}
+
+
+class LossSeesPadding(WithLoss):
+    def losses(self, fused, tokens, masks):
+        return {"mine": jnp.square(tokens["text"]).mean(axis=(1, 2, 3))}
+
+
+class LossOfNothing(WithLoss):
+    def losses(self, fused, tokens, masks):
+        present = masks["text"].any((1, 2)).astype(jnp.float32)
+        return {"mine": jnp.log(present)}
+
+
+class LossMeanOverBatch(WithLoss):
+    def losses(self, fused, tokens, masks):
+        return {"mine": super().losses(fused, tokens, masks)["mine"].mean()}
+
+
+class LossOfOtherClasses(WithLoss):
+    def losses(self, fused, tokens, masks):
+        return {"mine": fused.tokens[:, 0, 0]}  # 4 features, 3 classes
+
+
+class LossesInATuple(WithLoss):
+    def losses(self, fused, tokens, masks):
+        return (fused.tokens[:, 0, 0, 0],)
+
+
+class LossFollowsTheDict(WithLoss):
+    def losses(self, fused, tokens, masks):
+        first = next(iter(tokens))
+        return {"mine": masked_mean(tokens[first], masks[first], (1, 2)).sum(axis=-1)}
+
+
+class LossInEvaluation(Plain):
+    def done(self, x, present, train):
+        return super().done(x, present, train).replace(losses={"mine": jnp.square(x[:, 0])})
+
+
+class DecidesTwice(Plain):
+    def done(self, x, present, train):
+        fused = super().done(x, present, train)
+        twice = jnp.concatenate([fused.tokens, fused.tokens], axis=1)
+        mask = jnp.concatenate([fused.mask, fused.mask], axis=1)
+        return Fused(twice, mask, decided=True)
+
+
+class DecidesOverFeatures(Plain):
+    outputs: int = 3
+
+    def done(self, x, present, train):
+        return super().done(x, present, train).replace(decided=True)
+
+
 @pytest.mark.parametrize(
     ("broken", "check", "cause"),
     [
@@ -209,6 +333,24 @@ class CountsReplicas(Plain):
         (FillsWithLargeNegative, "absent", "'audio'"),
         (DividesByZero, "absent", "'image' is absent"),
         (LyingMap, "mask", "audio<-text"),
+        (TrainOnlyParameter, "registered", "decoder"),
+        (CastsDown, "dtype", "go in as float32 and come out as bfloat16"),
+        (Float64Constant, "dtype", "tokens are float64"),
+        (Float64Carry, "dtype", "fails where JAX allows float64"),
+        (SeedFromGlobalState, "repeat", "global Python or numpy state"),
+        (InitialisedFromGlobalState, "repeat", "initialisations of w with the same key differ"),
+        (StopsGradient, "gradient", "map_text/kernel is zero in 3 draws: the result depends on it"),
+        (StopsEncoder, "gradient", "tokens['text'] is zero in 3 draws: the result depends on it"),
+        (IgnoresModality, "gradient", "tokens['audio'] is zero in 3 draws: the modality is never"),
+        (LossSeesPadding, "mask", "masked tokens of 'text' change the losses"),
+        (LossOfNothing, "absent", "the loss is not finite when 'text' is absent"),
+        (LossMeanOverBatch, "shape", "losses['mine'] must be [B]"),
+        (LossOfOtherClasses, "shape", "[B, C] with B=3 and C=3, got (3, 4)"),
+        (LossesInATuple, "shape", "losses must be a dict of arrays, got tuple"),
+        (LossFollowsTheDict, "order", "sorted names"),
+        (LossInEvaluation, "shape", "losses with train=False"),
+        (DecidesTwice, "shape", "one token an example, [B, 1, 1, C]"),
+        (DecidesOverFeatures, "shape", "C=3, got (3, 1, 1, 4)"),
         (DictOrder, "order", "sorted names"),
         (CountsReplicas, "vmap", "replica"),
     ],
@@ -221,11 +363,31 @@ def test_a_broken_fusion_fails_by_the_right_check(broken, check, cause):
     assert all("\n" not in str(failure) for failure in failures)
 
 
-def test_the_sound_base_passes():
-    assert check_fusion(Plain()) == []
+@pytest.mark.parametrize(
+    ("sound", "modalities"), [(Plain, 3), (Plain, 6), (WithLoss, 3), (Plain, ("b", "a"))]
+)
+def test_the_sound_bases_pass(sound, modalities):
+    assert check_fusion(sound(), modalities=modalities) == []
+
+
+class OnlyLosses(Plain):
+    """Decides by what has no gradient; all it learns it learns by its losses."""
+
+    def done(self, x, present, train):
+        scores = dense(self.features, x, "out")(x)
+        vote = jax.nn.one_hot(jnp.argmax(scores, axis=-1), self.features, dtype=x.dtype)
+        losses = {"own": -jax.nn.log_softmax(scores)} if train else {}
+        return one_token(vote, present).replace(losses=losses, decided=True)
+
+
+def test_what_only_losses_train_is_trained():
+    assert check_fusion(OnlyLosses()) == []
 
 
 class NoParameters(nn.Module):
+    def reads(self, modalities):
+        return ("text",)
+
     @nn.compact
     def __call__(self, tokens, masks, *, train):
         return one_token(
@@ -261,7 +423,11 @@ def test_main_prints_a_line_per_failure(capsys):
 
 
 def test_the_command_imports_from_the_current_directory(tmp_path):
-    (tmp_path / "mine.py").write_text("import flax.linen as nn\nclass Mine(nn.Module):\n  x: int\n")
+    source = (
+        "import flax.linen as nn\nclass Mine(nn.Module):\n  x: int\n"
+        "  def __call__(self, tokens, masks, *, train): ...\n"
+    )
+    (tmp_path / "mine.py").write_text(source)
     result = check_command("mine:Mine", cwd=tmp_path)
     assert result.returncode == 2
     assert result.stderr == "error: fusion 'mine:Mine' needs a value for: x\n"

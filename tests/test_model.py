@@ -7,6 +7,7 @@ import pytest
 
 from mmfuse.decoders import PooledHead
 from mmfuse.encoders import build_encoder
+from mmfuse.errors import InputError
 from mmfuse.fusion import Fused, build_fusion
 from mmfuse.model import FusionModel, modalities_read
 
@@ -89,3 +90,13 @@ def test_same_encoder_starts_alike_in_every_row(batch):
         for row in (("concat", {"features": 6, "hidden": 8}), ("gmu", {"features": 6}))
     )
     jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_what_a_fusion_has_decided_is_passed_on():
+    scores = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)
+    fused = Fused(scores[:, None, None], jnp.ones((4, 1, 1), bool), decided=True)
+    out, variables = PooledHead(3).init_with_output(jax.random.key(0), fused)
+    np.testing.assert_array_equal(out, scores)
+    assert variables == {}
+    with pytest.raises(InputError, match="decides over 3 outputs, but the task has 5"):
+        PooledHead(5).init(jax.random.key(0), fused)

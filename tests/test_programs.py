@@ -58,6 +58,22 @@ def test_a_second_launch_compiles_nothing_and_computes_the_same_bits(
     jax.tree.map(np.testing.assert_array_equal, expected, found)
 
 
+def test_a_kept_program_that_cannot_be_loaded_is_compiled_again(
+    dataset, tmp_path, monkeypatch, caplog
+):
+    built, _ = tiny.built(dataset)
+    compile_row(built, dataset, Devices("pmap", 1, Store(tmp_path)), SEEDS)
+
+    def refuse(*args):
+        raise RuntimeError("another format")
+
+    monkeypatch.setattr(Devices, "revive", refuse)
+    devices = Devices("pmap", 1, Store(tmp_path))
+    compile_row(built, dataset, devices, SEEDS)
+    assert devices.compilations == 3
+    assert "compiled again: another format" in caplog.text
+
+
 def test_what_makes_another_program_is_another_key(dataset, tmp_path):
     built, _ = tiny.built(dataset)
     devices = Devices("pmap", 1, Store(tmp_path))

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from mmfuse import optim
+from mmfuse import metrics, optim
 from mmfuse.data.loader import epoch_order
 from mmfuse.train import TrainSettings, chunk_orders, make_program, split_epoch
 from tests import programs
@@ -229,3 +229,46 @@ def test_an_epoch_is_split_into_equal_dispatches(steps, limit):
     np.testing.assert_array_equal(whole[:steps, 0], order(5, 2))
     np.testing.assert_array_equal(whole[:steps, 1], order(6, 2))
     assert (whole[steps:] == -1).all()
+
+
+def test_auxiliary_losses_are_minimised_and_told_apart():
+    """Half of the cross-entropy again, by label, and a fifth of the squares: all by hand."""
+    program, data, seeds = programs.make(auxiliary=True), programs.data(), (3,)
+    state, order = programs.start(program, seeds), programs.orders(seeds, steps=1)
+    after = chunk(program, state, order)
+    index = order[0, 0][order[0, 0] >= 0]
+    w = float64(state.params, 0)
+    loss, g = softmax_step(w, data, index)
+    x = data["inputs"]["x"][index].astype(float)
+    z = x @ w["kernel"] + w["bias"]
+    error = 0.4 * z / len(index)
+    total = {
+        "kernel": 1.5 * g["kernel"] + x.T @ error,
+        "bias": 1.5 * g["bias"] + error.sum(0),
+    }
+    for k in w:
+        found = np.asarray(after.params["affine"][k][0])
+        np.testing.assert_allclose(found, w[k] - 0.5 * total[k], rtol=1e-4, atol=1e-6)
+    sums = lane(after.sums, 0)
+    np.testing.assert_allclose(sums["loss"], loss, rtol=1e-5)
+    np.testing.assert_allclose(sums["auxiliary/own"], loss / 2, rtol=1e-5)
+    np.testing.assert_allclose(sums["auxiliary/size"], 0.2 * np.sum(z**2), rtol=1e-5)
+    told = metrics.finalise("classification", sums)
+    assert told["auxiliary/own"] == pytest.approx(told["loss"] / 2, rel=1e-5)
+
+
+def test_padding_is_absent_for_statistics_of_the_batch():
+    program, seeds = programs.make(auxiliary=True), (3,)
+    order = programs.orders(seeds, steps=1)
+    real = int(np.sum(order >= 0))
+    assert real < order.size
+    sums = lane(chunk(program, programs.start(program, seeds), order).sums, 0)
+    assert sums["auxiliary/present"] == real * real  # each real example has counted the real ones
+
+
+def test_evaluation_has_no_auxiliary_losses():
+    program = programs.make(auxiliary=True)
+    state = programs.start(program, (3,))
+    batch = programs.data() | {"weight": np.ones(programs.N, np.float32)}
+    assert "loss" in program.evaluate(state.params, batch, axis_name=None)
+    assert not [k for k in program.evaluate(state.params, batch, axis_name=None) if "aux" in k]

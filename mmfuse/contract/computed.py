@@ -8,32 +8,58 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 
-from mmfuse.contract.subject import BATCH, Subject, raised
+from mmfuse.contract.subject import BATCH, Subject, Tree, raised
 from mmfuse.fusion.base import Fused
 
 DRAWS, TOLERANCE = 3, 1e-5
 
 
 def check_gradient(subject: Subject) -> Iterator[str]:
-    """Every parameter gets a finite gradient that is not zero in each of a few draws."""
-    unused: set[str] = set()
+    """Every parameter and every modality gets a finite gradient, not zero in all of a few draws."""
+    dead: set[str] = set()
     for draw in range(DRAWS):
-        _, (grads, _) = subject.run(subject.params(draw), *subject.batch(draw))
-        leaves = {_path(p): x for p, x in jax.tree_util.tree_leaves_with_path(grads)}
-        broken = [path for path, g in leaves.items() if not np.isfinite(g).all()]
+        _, grads = subject.run(subject.params(draw), *subject.batch(draw))
+        leaves = _by_name(*grads)
+        broken = [name for name, g in leaves.items() if not np.isfinite(g).all()]
         if broken:
             yield f"the gradient of {broken[0]} is not finite on a generic batch"
             return
-        zero = {path for path, g in leaves.items() if not np.any(g)}
-        unused = zero if draw == 0 else unused & zero
-        if not unused:
+        zero = {name for name, g in leaves.items() if not np.any(g)}
+        dead = zero if draw == 0 else dead & zero
+        if not dead:
             return
-    for path in sorted(unused):
-        yield f"the gradient of {path} is zero in {DRAWS} draws: it is unused and never trained"
+    for name in sorted(dead):
+        yield f"the gradient of {name} is zero in {DRAWS} draws: {_why_dead(subject, name)}"
 
 
-def _path(path: tuple) -> str:
-    return "/".join(str(part.key) for part in path)
+def _by_name(params: dict, tokens: Tree) -> dict[str, np.ndarray]:
+    """``{"layer/kernel": .., "tokens['text']": ..}``."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    named = {"/".join(str(part.key) for part in path): x for path, x in leaves}
+    return named | {f"tokens['{m}']": x for m, x in tokens.items()}
+
+
+def _why_dead(subject: Subject, name: str) -> str:
+    """Whether anything depends on what gets no gradient, tried by moving it."""
+    params, (tokens, masks) = subject.params(), subject.batch(0)
+    rng = np.random.default_rng(subject.seed)
+
+    def moved(leaves: dict[str, np.ndarray], wanted: str) -> dict[str, np.ndarray]:
+        noise = 3 * rng.standard_normal(leaves[wanted].shape, np.float32)
+        return leaves | {wanted: leaves[wanted] + noise}
+
+    if name.startswith("tokens"):
+        m = name.split("'")[1]
+        other = subject.run(params, moved(tokens, m), masks)[0]
+        unread = "the modality is never read; say so by a method reads(modalities)"
+    else:
+        leaves, treedef = jax.tree.flatten(params)
+        changed = moved(dict(zip(_by_name(params, {}), leaves, strict=True)), name)
+        other = subject.run(jax.tree.unflatten(treedef, changed.values()), tokens, masks)[0]
+        unread = "it is unused and never trained"
+    if _change(subject.run(params, tokens, masks)[0], other):
+        return "the result depends on it, but stop_gradient, argmax or the like lets none through"
+    return unread
 
 
 def check_mask(subject: Subject) -> Iterator[str]:
@@ -65,7 +91,8 @@ def check_absent(subject: Subject) -> Iterator[str]:
 
 def _finite(result: tuple, when: str) -> Iterator[str]:
     fused, grads = result
-    for what, tree in (("output", fused.tokens), ("gradient", grads), ("weights", fused.weights)):
+    results = {"output": fused.tokens, "gradient": grads}
+    for what, tree in (results | {"weights": fused.weights, "loss": fused.losses}).items():
         if not all(np.isfinite(x).all() for x in jax.tree.leaves(tree)):
             yield (
                 f"the {what} is not finite when {when}; a mean over nothing needs max(count, 1)"
@@ -77,26 +104,39 @@ def _finite(result: tuple, when: str) -> Iterator[str]:
 def _influence(clean: tuple, other: tuple, m: str, mask: np.ndarray, what: str) -> Iterator[str]:
     """Compares two results that may differ only in what stands where ``mask`` is False."""
     (fused, (g_params, g_tokens)), (fused2, (g_params2, g_tokens2)) = clean, other
-    change = _change(fused, fused2)
+    change, lost = _token_change(fused, fused2), _change(fused, fused2)
     hidden = [np.where(mask[..., None], 0, g[m]) for g in (g_tokens, g_tokens2)]
     leak = float(np.abs(hidden).max())
     pairs = zip(jax.tree.leaves(g_params), jax.tree.leaves(g_params2), strict=True)
     if change:
         yield f"{what} '{m}' change the output by {change:.2g}, expected 0; leave them out by masks"
+    elif lost:
+        yield f"{what} '{m}' change the losses by {lost:.2g}, expected 0; leave them out by masks"
     elif leak:
         yield f"{what} '{m}' get a gradient of {leak:.2g}, expected exactly 0"
     elif any(np.any(a != b) for a, b in pairs):
         yield f"{what} '{m}' change the gradient of the parameters; leave them out by masks"
 
 
-def _change(a: Fused, b: Fused, rows: slice = slice(None)) -> float:
-    """The largest difference between two results over the tokens that count; inf if masks differ.
+def _change(a: Fused, b: Fused) -> float:
+    """The largest difference between two results, in tokens that count and in auxiliary losses."""
+    if set(a.losses) != set(b.losses):
+        return float("inf")
+    gaps = [_gap(a.losses[name], b.losses[name]) for name in a.losses]
+    return max(_token_change(a, b), *gaps, 0.0)
 
-    NaN counts as a difference.
-    """
+
+def _token_change(a: Fused, b: Fused, rows: slice = slice(None)) -> float:
+    """The largest difference over the tokens that count; inf if the masks differ."""
     if np.any(a.mask[rows] != b.mask[rows]):
         return float("inf")
-    gap = np.where(a.mask[..., None], np.abs(a.tokens - b.tokens), 0)[rows]
+    counts = a.mask[rows][..., None]
+    return _gap(*(np.where(counts, x.tokens[rows], 0) for x in (a, b)))
+
+
+def _gap(a: np.ndarray, b: np.ndarray) -> float:
+    """``max |a - b|``; NaN counts as a difference."""
+    gap = np.abs(a.astype(np.float32) - b.astype(np.float32))
     return float(np.where(np.isnan(gap), np.inf, gap).max(initial=0))
 
 
@@ -119,19 +159,29 @@ def check_batch(subject: Subject) -> Iterator[str]:
     changed = {m: np.concatenate([3 * x[:1] + 1, x[1:]]) for m, x in tokens.items()}
     fewer = {m: np.concatenate([~x[:1], x[1:]]) for m, x in masks.items()}
     a, b = subject.run(params, tokens, masks)[0], subject.run(params, changed, fewer)[0]
-    change = _change(a, b, slice(1, None))
+    change = _token_change(a, b, slice(1, None))
     if change > TOLERANCE:
         yield f"changing example 0 changes the others by {change:.2g}: no statistics over the batch"
 
 
 def check_repeat(subject: Subject) -> Iterator[str]:
-    """Same key, same bits: run twice, and traced twice."""
+    """Same key, same bits: initialised twice, run twice, and traced twice."""
     params, batch = subject.params(), subject.batch(0)
+    first, again = _by_name(subject.structure, {}), _by_name(params, {})
+    drawn = [name for name in first if not np.array_equal(first[name], again[name])]
+    if drawn:
+        yield (
+            f"two initialisations of {drawn[0]} with the same key differ: its initialiser must"
+            " draw from the key that it is given, not from global state (np.random?)"
+        )
     pairs = zip(*(jax.tree.leaves(subject.run(params, *batch)) for _ in range(2)), strict=True)
     if any(np.any(a != b) for a, b in pairs):
         yield "two runs with the same key differ"
     elif not _same_trace(subject.apply, subject.apply, (params, *batch)):
-        yield "two traces differ: it uses Python or numpy state (np.random?), not self.make_rng"
+        yield (
+            "two traces differ: it draws from global Python or numpy state (np.random?)"
+            ", not from self.make_rng"
+        )
 
 
 def _same_trace(f: Callable, g: Callable, args: tuple) -> bool:

@@ -11,14 +11,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.errors import ScopeParamNotFoundError
 
 from mmfuse.errors import InputError
 from mmfuse.fusion.base import Fused, masked_mean
 
 Tree = dict[str, jax.Array] | dict[str, np.ndarray]
-NAMES = ("text", "image", "audio", "video", "features")
+NAMES = ("text", "image", "audio", "video", "features", "pose")
 # Unequal T, S and D, one modality without time and one with both axes, so that no shape fits twice.
-SHAPES = ((5, 1, 6), (1, 4, 7), (3, 2, 5), (4, 1, 3), (1, 1, 4))
+SHAPES = ((5, 1, 6), (1, 4, 7), (3, 2, 5), (4, 1, 3), (1, 1, 4), (2, 3, 5))
 BATCH = 3
 
 
@@ -98,7 +99,7 @@ class Subject:
             fused = self.apply(params, tokens, masks, train=True)
             f = masked_mean(fused.tokens, fused.mask, axis=(1, 2))
             direction = np.random.default_rng(self.seed).standard_normal(f.shape, np.float32)
-            return jnp.sum(f * direction), fused
+            return jnp.sum(f * direction) + sum(map(jnp.sum, fused.losses.values())), fused
 
         (_, fused), grads = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(params, tokens)
         return fused, grads
@@ -121,6 +122,10 @@ def raised(check: str, error: Exception, fusion: nn.Module) -> Failure:
         advice = "Python branches on, or converts, a traced value; use jnp.where or masks"
         return Failure("jit", f"{where}{advice} ({type(error).__name__})")
     reason = " ".join(str(error).split())[:200]
+    if isinstance(error, ScopeParamNotFoundError):
+        missing = reason.partition(" (http")[0].rstrip(".")
+        advice = "make the same parameters with train=True and with train=False"
+        return Failure("registered", f"{where}{missing}; {advice}")
     return Failure(check, f"{where}raised {type(error).__name__}: {reason}")
 
 

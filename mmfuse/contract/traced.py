@@ -24,6 +24,7 @@ def check_trace(subject: Subject) -> list[Failure]:
     if subject.others:
         kept = ", ".join(subject.others)
         return [Failure("registered", f"keeps state in {kept}; only parameters are allowed")]
+    messages = []
     for train in (True, False):
         try:
             fused = jax.eval_shape(
@@ -32,7 +33,9 @@ def check_trace(subject: Subject) -> list[Failure]:
             )  # fmt: skip
         except Exception as error:
             return [raised("call", error, subject.fusion)]
-    messages = list(_shape(fused))
+        messages += _shape(fused, subject.fusion) if not messages else []
+        if not train and not messages and fused.losses:
+            messages.append("returns losses with train=False; only training has any")
     if messages:
         return [Failure("shape", message) for message in messages]
     return [
@@ -41,8 +44,8 @@ def check_trace(subject: Subject) -> list[Failure]:
     ]
 
 
-def _shape(fused: Fused) -> Iterator[str]:
-    """Tokens ``[B, T', S', D]``, a bool mask ``[B, T', S']``, a dict of weights."""
+def _shape(fused: Fused, fusion: nn.Module) -> Iterator[str]:
+    """Tokens ``[B, T', S', D]``, a bool mask ``[B, T', S']``, dicts of weights and losses."""
     if not isinstance(fused, Fused):
         yield f"must return mmfuse.fusion.Fused, got {type(fused).__name__}"
         return
@@ -54,8 +57,24 @@ def _shape(fused: Fused) -> Iterator[str]:
         )
     elif fused.mask.shape != shape[:3] or fused.mask.dtype != bool:
         yield (f"mask must be bool of shape {shape[:3]}, got {fused.mask.dtype} {fused.mask.shape}")
-    if not isinstance(fused.weights, dict):
-        yield f"weights must be a dict of arrays, got {type(fused.weights).__name__}"
+    for name in ("weights", "losses"):
+        if not isinstance(getattr(fused, name), dict):
+            found = type(getattr(fused, name)).__name__
+            yield f"{name} must be a dict of arrays, got {found}"
+            return
+    classes = getattr(fusion, "outputs", None)
+    if fused.decided and len(shape) == 4 and (*shape[1:3], classes or shape[3]) != (1, 1, shape[3]):
+        yield (
+            "a fusion that has decided returns the scores of the classes as one token an example"
+            f", [B, 1, 1, C] with C={classes or 'the classes'}, got {shape}"
+        )
+    for name, loss in fused.losses.items():
+        by_label = loss.ndim == 2 and loss.shape[1] == (classes or loss.shape[1])
+        if not (loss.ndim == 1 or by_label) or loss.shape[0] != BATCH:
+            yield (
+                f"losses['{name}'] must be [B] or, by label, [B, C] with B={BATCH}"
+                f" and C={classes or 'the classes'}, got {loss.shape}; the trainer takes the mean"
+            )
 
 
 def _dtype(subject: Subject, params: dict, tokens: Tree, masks: Tree) -> Iterator[str]:
@@ -64,9 +83,30 @@ def _dtype(subject: Subject, params: dict, tokens: Tree, masks: Tree) -> Iterato
         got = jax.eval_shape(subject.apply, params, cast, masks).tokens.dtype
         if got != dtype:
             yield (
-                f"tokens go in as {jnp.dtype(dtype).name} and come out as {got.name}"
-                "; give dtype=x.dtype to the layers, or cast the result"
+                f"tokens go in as {jnp.dtype(dtype).name} and come out as {got.name}; give"
+                " dtype=x.dtype to layers and numpy constants, or cast the result"
             )
+    yield from _wide(subject, params, tokens, masks)
+
+
+def _wide(subject: Subject, params: dict, tokens: Tree, masks: Tree) -> Iterator[str]:
+    """What is float64 as soon as JAX allows it; otherwise it is cut to float32 without a word."""
+    advice = "; give dtype=x.dtype to new arrays and numpy constants"
+    try:
+        with jax.enable_x64(True):
+            fused = jax.eval_shape(subject.apply, params, tokens, masks)
+    except Exception as error:
+        cause = raised("dtype", error, subject.fusion).message
+        yield f"fails where JAX allows float64 (jax_enable_x64): {cause}{advice}"
+        return
+    results = {"tokens": fused.tokens, "weights": fused.weights, "losses": fused.losses}
+    wide = [name for name, tree in results.items() if jnp.float64 in _dtypes(tree)]
+    if wide:
+        yield f"{wide[0]} are float64 where JAX allows it (jax_enable_x64){advice}"
+
+
+def _dtypes(tree: Any) -> list[Any]:
+    return [leaf.dtype for leaf in jax.tree.leaves(tree)]
 
 
 def _registered(subject: Subject, params: dict) -> Iterator[str]:

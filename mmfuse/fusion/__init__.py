@@ -3,82 +3,166 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import math
-from importlib.metadata import entry_points
 from typing import Any
 
 import flax.linen as nn
 
 from mmfuse.errors import InputError, nearest
+from mmfuse.fusion import late, plugins
 from mmfuse.fusion.base import Fused
-from mmfuse.fusion.deep import MBT, SelfCross
-from mmfuse.fusion.late import LateAverage, Unimodal
-from mmfuse.fusion.spatial import GMU, TFN, Concat
-from mmfuse.fusion.temporal import CrossModal, EarlyLSTM
+from mmfuse.fusion.deep import (
+    aligned,
+    article,
+    bottleneck,
+    coattention,
+    conditional,
+    hierarchical,
+    highmodality,
+    latent,
+    streams,
+    subspaces,
+)
+from mmfuse.fusion.spatial import (
+    bilinear_attention,
+    blocks,
+    experts,
+    factorised,
+    gated,
+    interactions,
+    multilinear,
+    simple,
+    tokenwise,
+)
+from mmfuse.fusion.temporal import (
+    attention,
+    complement,
+    cross,
+    graph,
+    guided,
+    memory,
+    recurrent,
+    resampling,
+    transformers,
+)
 
 __all__ = ["FUSIONS", "Fused", "build_fusion", "find_fusion"]
 
 FUSIONS: dict[str, type[nn.Module]] = {
-    "unimodal": Unimodal,
-    "late_average": LateAverage,
-    "concat": Concat,
-    "gmu": GMU,
-    "tfn": TFN,
-    "early_lstm": EarlyLSTM,
-    "crossmodal": CrossModal,
-    "self_cross": SelfCross,
-    "mbt": MBT,
+    # late: decisions, and the controls
+    "unimodal": late.Unimodal,
+    "late_average": late.LateAverage,
+    "probability_product": late.ProbabilityProduct,
+    "stacking": late.Stacking,
+    "majority_vote": late.MajorityVote,
+    "tmc": late.TMC,
+    "late_transformer_tuned": late.SimBaMM,
+    # spatial: one common space
+    "sum": simple.Sum,
+    "product": simple.Product,
+    "concat": simple.Concat,
+    "deepset": simple.DeepSet,
+    "modality_attention": simple.ModalityAttention,
+    "gmu": gated.GMU,
+    "film": gated.FiLM,
+    "channel_attention": gated.ChannelAttention,
+    "nl_gate": tokenwise.NLGate,
+    "mag": tokenwise.MAG,
+    "tfn": multilinear.TFN,
+    "lmf": multilinear.LMF,
+    "bilinear": interactions.Bilinear,
+    "mi_matrix": interactions.MIMatrix,
+    "mi_vector": interactions.MIVector,
+    "mi_scalar": interactions.MIScalar,
+    "mi_three_way": interactions.MIThreeWay,
+    "tucker": blocks.Tucker,
+    "mutan": blocks.Mutan,
+    "block": blocks.Block,
+    "mcb": factorised.MCB,
+    "mlb": factorised.MLB,
+    "mfb": factorised.MFB,
+    "mfh": factorised.MFH,
+    "ban": bilinear_attention.BAN,
+    "poe": experts.ProductOfExperts,
+    # temporal: along time
+    "early_lstm": recurrent.EarlyLSTM,
+    "late_lstm": recurrent.LateLSTM,
+    "bc_lstm": recurrent.BCLSTM,
+    "contextual_attention": recurrent.ContextualAttention,
+    "mfn": memory.MFN,
+    "graph_mfn": graph.GraphMFN,
+    "marn": memory.MARN,
+    "align_pool": resampling.AlignPool,
+    "align_conv": resampling.AlignConv,
+    "align_ctc": resampling.AlignCTC,
+    "crossmodal": attention.CrossModal,
+    "mult": cross.MulT,
+    "cross_pairwise": cross.CrossPairwise,
+    "cross_concat": cross.CrossConcat,
+    "cross_hierarchical": cross.CrossHierarchical,
+    "early_transformer": transformers.EarlyTransformer,
+    "late_transformer": transformers.LateTransformer,
+    "merged_transformer": transformers.MergedTransformer,
+    "hierarchical_one_to_multi": transformers.HierarchicalOneToMulti,
+    "bbfn": complement.BBFN,
+    "almt": guided.ALMT,
+    # deep: at several layers
+    "self_cross": article.SelfCross,
+    "mbt": bottleneck.MBT,
+    "vilbert": coattention.ViLBERT,
+    "lxmert": coattention.LXMERT,
+    "albef": aligned.ALBEF,
+    "perceiver": latent.Perceiver,
+    "perceiver_io": latent.PerceiverIO,
+    "highmmt": highmodality.HighMMT,
+    "dynmm": conditional.DynMM,
+    "chfusion": hierarchical.CHFusion,
+    "centralnet": streams.CentralNet,
+    "mmtm": streams.MMTM,
+    "progressive": streams.Progressive,
+    "misa": subspaces.MISA,
 }
-GROUP = "mmfuse.fusions"
-AT_LEAST = {"features": 1, "hidden": 1, "width": 1, "heads": 1, "layers": 1}
+AT_LEAST = {
+    "features": 1,
+    "outputs": 1,
+    "hidden": 1,
+    "width": 1,
+    "rank": 1,
+    "heads": 1,
+    "layers": 1,
+    "blocks": 1,
+    "glimpses": 1,
+    "order": 1,
+}
 
 
 def find_fusion(name: str) -> type[nn.Module]:
     """The class of a fusion: a name in ``FUSIONS``, ``"pkg.mod:Class"``, or an entry point.
 
-    Entry points are those in the group ``mmfuse.fusions``; shipped names come first.
+    Entry points are those in the group ``mmfuse.fusions``.
 
     Raises:
-      InputError: nothing has this name (with the list and the nearest match), it cannot be
-        imported, or it is not a Linen module class.
+      InputError: nothing has this name (with the list and the nearest match), more than one thing
+        has it, it cannot be imported, or it is not a fusion.
     """
+    if ":" in name:
+        return plugins.load(name)
+    found = {f"{FUSIONS[name].__module__}:{FUSIONS[name].__name__}"} if name in FUSIONS else set()
+    found.update(plugins.registered().get(name, ()))
+    if len(found) > 1:
+        raise InputError(
+            f"fusion '{name}' is the name of {' and of '.join(sorted(found))} (installed packages"
+            f" register names as entry points in '{plugins.GROUP}'); name the one by its path"
+        )
     if name in FUSIONS:
         return FUSIONS[name]
-    if ":" in name:
-        return _checked(name, _imported(name))
-    plugins = {point.name: point for point in entry_points(group=GROUP)}
-    if name in plugins:
-        return _checked(name, _imported(plugins[name].value))
-    allowed = [*FUSIONS, *sorted(plugins)]
+    if found:
+        return plugins.load(found.pop(), name)
+    allowed = [*FUSIONS, *plugins.registered()]
     raise InputError(
         f"unknown fusion '{name}'; allowed: {', '.join(allowed)} or 'pkg.mod:Class'"
         f"{nearest(name, allowed)}"
     )
-
-
-def _imported(path: str) -> Any:
-    """The object at ``"pkg.mod:Class"``; any failure of the import becomes one clear line."""
-    module_name, _, attribute = path.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # The plug-in's own code runs here and may raise anything.
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"fusion '{path}': cannot import '{module_name}': {type(error).__name__}: {reason}"
-        ) from error
-    if not hasattr(module, attribute):
-        raise InputError(
-            f"fusion '{path}': module '{module_name}' has no '{attribute}'"
-            f"{nearest(attribute, vars(module))}"
-        )
-    return getattr(module, attribute)
-
-
-def _checked(name: str, found: Any) -> type[nn.Module]:
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise InputError(f"fusion '{name}' is not a class derived from flax.linen.Module")
-    return found
 
 
 def build_fusion(name: str, **fields: Any) -> nn.Module:
@@ -96,7 +180,8 @@ def build_fusion(name: str, **fields: Any) -> nn.Module:
                 f"fusion '{name}' has no field '{field}'; allowed: {', '.join(known)}"
                 f"{nearest(field, known)}"
             )
-        _check_value(name, field, str(known[field].type), value)
+        if value is not known[field].default:  # What the class itself would choose passes.
+            _check_value(name, field, str(known[field].type), value)
     missing = [f for f in known if f not in fields and _required(known[f])]
     if missing:
         raise InputError(f"fusion '{name}' needs a value for: {', '.join(missing)}")

@@ -20,11 +20,18 @@ class Fused:
       weights: attention maps or gates by name; may be empty. A map from queries of one modality to
         keys of another is named ``"query<-key"`` and its last axis runs over the key's T*S tokens
         (time-major); a gate has its modality's name. What is masked or absent weighs exactly zero.
+      losses: auxiliary losses by name, already scaled, only with ``train=True``: ``[B]``, or
+        ``[B, C]`` for one that depends on the label (entry c is the loss if the label is c). The
+        trainer adds their mean over the examples to the task's loss.
+      decided: True if the method decides by itself (late fusion): its one token ``[B, 1, 1, C]``
+        holds the scores of the classes, and the head passes them on.
     """
 
     tokens: Array
     mask: Array
     weights: dict[str, Array] = flax.struct.field(default_factory=dict)
+    losses: dict[str, Array] = flax.struct.field(default_factory=dict)
+    decided: bool = flax.struct.field(pytree_node=False, default=False)
 
 
 def names(tokens: dict[str, Array]) -> tuple[str, ...]:

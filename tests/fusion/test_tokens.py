@@ -8,7 +8,8 @@ import pytest
 
 from mmfuse.errors import InputError
 from mmfuse.fusion import build_fusion
-from mmfuse.fusion.temporal import align, with_positions
+from mmfuse.fusion.temporal.alignment import align
+from mmfuse.fusion.temporal.attention import with_positions
 from tests.reference import (
     ORDER,
     SHAPES,

@@ -1,4 +1,4 @@
-"""Late fusion and its controls: one modality alone, and the average of one-modality decisions."""
+"""The controls of every table: one modality alone, and the average of such results."""
 
 from __future__ import annotations
 
@@ -33,10 +33,15 @@ class VectorMLP(nn.Module):
 
 
 class Unimodal(nn.Module):
-    """One modality alone, the control of every table: ``f_m = MLP_m(mean over its tokens)``.
+    """One modality alone (the control of every table).
 
-    The same map, under the same parameter name, that ``LateAverage`` gives this modality. The other
-    modalities are not read. An absent modality gives a zero token that is masked.
+    ``f = MLP_m(mean over the tokens of m)``. The same map, under the same parameter name, that
+    ``LateAverage`` gives this modality. The other modalities are not read. An absent modality gives
+    a zero token that is masked.
+
+    Limits: what one modality holds, and of that no timing, as it reads a masked mean.
+
+    Cost: O(features (D + features)) time, O(features) memory per example.
 
     Shapes: ``{m: [B, T, S, D_m]} -> [B, 1, 1, features]``.
 
@@ -67,17 +72,22 @@ class Unimodal(nn.Module):
 
 
 class LateAverage(nn.Module):
-    """Late fusion: the mean of the unimodal results over the modalities that are present.
+    """Late average, decision fusion by the sum rule (Kittler et al. 1998, doi:10.1109/34.667881).
 
     ``f = sum_m p_m MLP_m(mean_m) / sum_m p_m`` with ``p_m`` 1 where modality m is there, else 0.
     The head after it is affine, ``y = W f + b``, and the weights of a mean add up to one, so
     ``W f + b = mean_m (W f_m + b)``: averaging these vectors is averaging the logits of
-    one-modality classifiers that share their last layer. Nothing meets before the decision, so that
-    no combination of modalities (a parity, say) can be learnt beyond a sum.
+    one-modality classifiers that share their last layer.
+
+    Differs from the paper: it averages probabilities, here it is logits, and the classifiers are
+    trained together.
+
+    Limits: nothing meets before the decision, so no combination of modalities (a parity, say) can
+    be learnt beyond a sum; reads masked means: counts but no timing.
+
+    Cost: O(M features (D + features)) time, O(M features) memory per example.
 
     Shapes: ``{m: [B, T, S, D_m]} -> [B, 1, 1, features]``.
-    Source: decision fusion by the sum rule, Kittler et al. 1998 (doi:10.1109/34.667881), which
-    averages probabilities; here it is logits, and the classifiers are trained together.
     """
 
     features: int

@@ -1,0 +1,1 @@
+"""Deep fusion: modalities meet at several layers."""

@@ -1,0 +1,1 @@
+"""Spatial fusion: vectors meet in one common space, at the same time step."""

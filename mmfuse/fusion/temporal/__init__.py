@@ -1,0 +1,1 @@
+"""Temporal fusion: modalities meet along time, step by step or by attention over all steps."""
