@@ -10,6 +10,7 @@ after saving.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 import shutil
@@ -22,7 +23,7 @@ from mmfuse.budget import equal
 from mmfuse.build import Built, build, check_divisible, check_memory
 from mmfuse.data.loader import Dataset, make_builder, prepare
 from mmfuse.errors import InputError, listed
-from mmfuse.fusion import FUSIONS, build_fusion
+from mmfuse.fusion import FUSIONS, build_fusion, find_fusion
 from mmfuse.loop import Interrupted, train_group
 from mmfuse.parallel import Devices
 from mmfuse.progress import Progress
@@ -105,7 +106,10 @@ def _chosen(ablation: Ablation, pattern: str) -> list[Row]:
 def _check_fusion(row: Row, modalities: tuple[str, ...]) -> None:
     """Builds the row's fusion; one that is not shipped with mmfuse must pass the contract kit."""
     fields = dict(row.fusion)
-    fusion = build_fusion(fields.pop("name"), **fields)
+    name = fields.pop("name")
+    if "outputs" in (field.name for field in dataclasses.fields(find_fusion(name))):
+        fields.setdefault("outputs", 2)  # the task tells the real number once the data is there
+    fusion = build_fusion(name, **fields)
     if type(fusion) in FUSIONS.values():
         heads, features = row.fusion.get("heads", 1), row.fusion.get("features", 0)
         if features % heads:  # the module says so too, but only once the data is there
