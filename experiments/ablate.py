@@ -23,7 +23,7 @@ from mmfuse.budget import equal
 from mmfuse.build import Built, build, check_divisible, check_memory
 from mmfuse.data.loader import Dataset, make_builder, prepare
 from mmfuse.errors import InputError, listed
-from mmfuse.fusion import FUSIONS, build_fusion, find_fusion
+from mmfuse.fusion import FUSIONS, build_fusion, find_fusion, headed
 from mmfuse.loop import Interrupted, train_group
 from mmfuse.parallel import Devices
 from mmfuse.progress import Progress
@@ -111,11 +111,11 @@ def _check_fusion(row: Row, modalities: tuple[str, ...]) -> None:
         fields.setdefault("outputs", 2)  # the task tells the real number once the data is there
     fusion = build_fusion(name, **fields)
     if type(fusion) in FUSIONS.values():
-        heads, features = row.fusion.get("heads", 1), row.fusion.get("features", 0)
-        if features % heads:  # the module says so too, but only once the data is there
+        width, heads = headed(type(fusion)), getattr(fusion, "heads", 1)
+        if getattr(fusion, width, 0) % heads:  # the module says so too, once the data is there
             raise InputError(
-                f"fusion '{row.fusion['name']}' of row '{row.name}': features {features} is not "
-                f"divisible by heads {heads}"
+                f"fusion '{row.fusion['name']}' of row '{row.name}': {width} "
+                f"{getattr(fusion, width)} is not divisible by heads {heads}"
             )
         return
     from mmfuse.contract import check_fusion

@@ -12,7 +12,7 @@ from mmfuse import cost
 from mmfuse.ablation import Row
 from mmfuse.build import build_model, forward_flops
 from mmfuse.data.loader import Dataset
-from mmfuse.fusion import build_fusion
+from mmfuse.fusion import build_fusion, headed
 from mmfuse.model import modalities_read
 
 SCALED = ("features", "hidden", "width", "rank")  # The fields of a fusion that make it wider.
@@ -24,7 +24,10 @@ Fields = dict[str, Any]
 
 
 def solve(
-    cost: Callable[[Fields], int], fields: Mapping[str, Any], amount: int, multiple: int = 1
+    cost: Callable[[Fields], int],
+    fields: Mapping[str, Any],
+    amount: int,
+    multiples: Mapping[str, int] | None = None,
 ) -> Fields:
     """The fields at which ``cost(fields)`` is as near to ``amount`` as it gets.
 
@@ -37,7 +40,7 @@ def solve(
       fields: of the fusion, with its defaults; a width of 0 (derived from another) is left out of
         the first step, and given a value of its own in the second.
       amount: the budget.
-      multiple: ``features`` must be a multiple of this (the number of heads).
+      multiples: ``{width: number}`` of which this width must be a multiple (the heads).
     """
     known: dict[tuple, int] = {}
 
@@ -51,7 +54,7 @@ def solve(
     widths = [name for name in SCALED if type(fields.get(name)) is int]
     if not any(fields[name] for name in widths):
         return fields
-    steps = {name: multiple if name == "features" else 1 for name in widths}
+    steps = {name: (multiples or {}).get(name, 1) for name in widths}
     best = fields
     for trial in _scaled(error, fields, steps):
         for name in sorted(widths, key=lambda n: n == "features"):
@@ -122,7 +125,7 @@ def equal(row: Row, dataset: Dataset, budget: Mapping[str, int]) -> Row:
     def cost_of(trial: Fields) -> int:
         return price(build_fusion(row.fusion["name"], **trial))
 
-    solved = solve(cost_of, fields, amount, multiple=fields.get("heads", 1))
+    solved = solve(cost_of, fields, amount, {headed(type(fusion)): fields.get("heads", 1)})
     changed = {name: solved[name] for name in SCALED if solved.get(name) != fields.get(name)}
     missed = abs(cost_of(solved) - amount) > TOLERANCE * amount
     return dataclasses.replace(row, fusion=row.fusion | changed, budget_missed=missed)

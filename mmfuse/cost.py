@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.extend import core
 from jax.interpreters import partial_eval
 
@@ -39,7 +40,7 @@ _REDUCTIONS = frozenset(
 _REFUSED = frozenset(
     {
         "cholesky", "eig", "eigh", "svd", "qr", "geqrf", "householder_product", "lu", "schur",
-        "hessenberg", "tridiagonal_solve", "triangular_solve", "fft", "custom_linear_solve",
+        "hessenberg", "tridiagonal_solve", "triangular_solve", "custom_linear_solve",
         "ragged_dot_general", "scaled_dot", "ffi_call", "pure_callback", "io_callback"
     }
 )
@@ -58,7 +59,8 @@ def count_flops(fn: Callable, *args: Any) -> int:
     per output element and kernel tap that it meets, padding and dilation included; every other
     arithmetic operation, transcendental functions too, is 1 per output element; reductions and
     cumulative operations are 1 per input element, windowed ones 1 per element and window that
-    meet; adding scatters 1 per update. Moving data, converting types and drawing random bits are
+    meet; adding scatters 1 per update; an FFT of N complex numbers is 5 N log2 N, of N real ones
+    half of that, as is usual. Moving data, converting types and drawing random bits are
     free. A scan is its body times its length, a ``cond`` the largest of its branches, and
     ``shard_map`` what one device does. What the result does not depend on is not counted.
 
@@ -67,7 +69,7 @@ def count_flops(fn: Callable, *args: Any) -> int:
 
     Raises:
       ValueError: ``fn`` holds a ``while`` loop, whose number of turns is not known beforehand, or
-        an operation without a rule (decompositions, FFT, calls out of XLA).
+        an operation without a rule (decompositions, calls out of XLA).
     """
     closed = jax.make_jaxpr(fn)(*args)
     jaxpr, _ = partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
@@ -105,6 +107,8 @@ def _equation_flops(equation: core.JaxprEqn) -> int:
         return _dot_flops(equation)
     if name == "conv_general_dilated":
         return _conv_flops(equation)
+    if name == "fft":
+        return _fft_flops(equation)
     if name == "scan":
         return params["length"] * _flops(params["jaxpr"].jaxpr)
     if name == "while":
@@ -148,3 +152,11 @@ def _conv_flops(equation: core.JaxprEqn) -> int:
     kernel = equation.invars[1].aval.shape
     features = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
     return 2 * _size(equation.outvars[0]) * math.prod(kernel) // features
+
+
+def _fft_flops(equation: core.JaxprEqn) -> int:
+    sides = [*equation.invars, *equation.outvars]
+    real = [var for var in sides if not jnp.issubdtype(var.aval.dtype, jnp.complexfloating)]
+    numbers = _size((real or sides)[0])  # of all transforms together
+    length = math.prod(equation.params["fft_lengths"])
+    return round((2.5 if real else 5) * numbers * math.log2(length))

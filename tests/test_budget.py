@@ -28,10 +28,10 @@ def test_a_second_width_comes_nearer():
     def cost(fields):
         return 400 * fields["features"] ** 2 + 7 * fields["hidden"]
 
-    found = solve(cost, {"features": 16, "hidden": 64}, 100_000, multiple=4)
+    found = solve(cost, {"features": 16, "hidden": 64}, 100_000, multiples={"features": 4})
     assert found["features"] % 4 == 0
     assert abs(cost(found) - 100_000) <= 7
-    derived = solve(cost, {"features": 16, "hidden": 0}, 100_000, multiple=4)
+    derived = solve(cost, {"features": 16, "hidden": 0}, 100_000, multiples={"features": 4})
     assert derived["hidden"] > 0
 
 

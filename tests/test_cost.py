@@ -1,5 +1,7 @@
 """FLOPs and bytes against counts by hand."""
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -153,6 +155,24 @@ def test_reductions_cumulative_operations_and_scatters():
         return x.at[i].add(y, mode="drop", wrap_negative_indices=False)
 
     assert count_flops(add, x, spec(3, dtype=jnp.int32), spec(3, 6)) == 18
+
+
+@pytest.mark.parametrize(
+    ("transform", "flops"),
+    [
+        (jnp.fft.fft, 3 * 5 * 8 * 3),  # three of 8 complex numbers: 5 N log2 N each
+        (jnp.fft.rfft, 3 * 5 * 8 * 3 // 2),
+        (lambda x: jnp.fft.irfft(x, n=8), 3 * 5 * 8 * 3 // 2),
+        (jnp.fft.fft2, 5 * 24 * math.log2(24)),
+    ],
+)
+def test_fourier_transforms(transform, flops):
+    complex_input = transform is not jnp.fft.rfft
+    columns = 5 if transform not in (jnp.fft.fft, jnp.fft.rfft, jnp.fft.fft2) else 8
+    x = spec(3, columns, dtype=jnp.complex64 if complex_input else jnp.float32)
+    jaxpr = jax.make_jaxpr(transform)(x)
+    assert "fft" in str(jaxpr)
+    assert count_flops(transform, x) == round(flops)
 
 
 def test_what_cannot_be_counted_is_refused():

@@ -46,7 +46,7 @@ from mmfuse.fusion.temporal import (
     transformers,
 )
 
-__all__ = ["FUSIONS", "Fused", "build_fusion", "find_fusion"]
+__all__ = ["FUSIONS", "Fused", "build_fusion", "find_fusion", "headed"]
 
 FUSIONS: dict[str, type[nn.Module]] = {
     # late: decisions, and the controls
@@ -186,6 +186,14 @@ def build_fusion(name: str, **fields: Any) -> nn.Module:
     if missing:
         raise InputError(f"fusion '{name}' needs a value for: {', '.join(missing)}")
     return found(**fields)
+
+
+def headed(fusion: type[nn.Module]) -> str:
+    """The field that must be a multiple of ``heads``: ``features``, unless ``HEADED`` says other.
+
+    It is ``""`` where the heads divide nothing.
+    """
+    return getattr(fusion, "HEADED", "features")
 
 
 def _required(field: dataclasses.Field) -> bool:

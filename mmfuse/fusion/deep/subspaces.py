@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -66,6 +68,8 @@ class MISA(nn.Module):
     Raises:
       InputError: ``hidden`` is not a multiple of ``heads``; ``moments`` is less than one.
     """
+
+    HEADED: ClassVar[str] = "hidden"
 
     features: int
     hidden: int

@@ -238,6 +238,7 @@ class MARN(nn.Module):
     """
 
     needs_time: ClassVar[bool] = True
+    HEADED: ClassVar[str] = ""  # each head is as wide as all of the state
 
     features: int
     hidden: int
