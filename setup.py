@@ -36,11 +36,13 @@ setup(
         "stopwordsiso>=0.6.1",
         "soundfile>=0.13",
         "rich>=13.7",
+        "h5py>=3.12",
+        "pillow>=10",
     ],
     extras_require={
         "cuda12": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
-        "dev": ["pytest>=8", "pytest-cov>=5", "pillow>=10", "ruff>=0.9", "setuptools>=70.1"],
+        "dev": ["pytest>=8", "pytest-cov>=5", "ruff>=0.9", "setuptools>=70.1"],
     },
     classifiers=[
         "Programming Language :: Python :: 3.11",

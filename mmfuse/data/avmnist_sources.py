@@ -95,10 +95,10 @@ def locate_noise(raw_data: str | None, cache_dir: str | Path) -> Path:
     folder = raw.raw_folder(raw_data)
     if folder is None:
         return raw.locate((ESC10,), None, cache_dir)[ESC10.path]
-    for root in (folder, folder.resolve().parent):
-        if (root / PREPARED_NOISE.path).is_file():
-            raw.check(PREPARED_NOISE, root / PREPARED_NOISE.path)
-            return root / PREPARED_NOISE.path
+    prepared = raw.place(PREPARED_NOISE, folder)
+    if prepared.is_file():
+        raw.check(PREPARED_NOISE, prepared)
+        return prepared
     clips = folder / ESC10.path
     found = len(list(clips.glob(ESC10.pattern)))
     if found < ESC10.count:

@@ -1,9 +1,9 @@
 """Upstream files: where they are found, that they are complete and unaltered, how they are fetched.
 
 One rule for every dataset. With a raw folder (``--raw_data`` or the environment variable
-``MMFUSE_RAW_DATA``) the files must be in it, under the paths of the dataset's table; nothing is
-downloaded. Without one they are downloaded once into a cache. Either way the bytes are checked
-before anything is built from them, and whatever is wrong is one `InputError` line.
+``MMFUSE_RAW_DATA``) the files must be in it, or beside it, under the paths of the dataset's table;
+nothing is downloaded. Without one they are downloaded once into a cache. Either way the bytes are
+checked before anything is built from them, and whatever is wrong is one `InputError` line.
 """
 
 from __future__ import annotations
@@ -78,10 +78,17 @@ def locate(
     folder = raw_folder(raw_data)
     if folder is None:
         return {source.path: _cached(source, Path(cache_dir)) for source in sources}
-    found = {source.path: folder / source.path for source in sources}
+    found = {source.path: place(source, folder) for source in sources}
     for source in sources:
         check(source, found[source.path])
     return found
+
+
+def place(source: RawFile | RawFolder, folder: Path) -> Path:
+    """Where a source is: in the raw folder, or else beside it, where packed arrays may lie."""
+    beside = folder.resolve().parent / source.path
+    inside = folder / source.path
+    return beside if beside.exists() and not inside.exists() else inside
 
 
 def raw_folder(raw_data: str | None) -> Path | None:

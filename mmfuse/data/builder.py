@@ -1,0 +1,93 @@
+"""What all builders of upstream files share: find and check the files, write them as array_record.
+
+A subclass says what it reads (``sources``), what an example holds (``features``), what is known of
+the dataset (``card``), and how to read it (``splits``).
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from mmfuse.data import raw
+
+Source = raw.RawFile | raw.RawFolder
+
+
+def text() -> tfds.features.Text:
+    """A string; empty where the modality is absent."""
+    return tfds.features.Text()
+
+
+def array(*shape: int | None, dtype: Any = np.float32) -> tfds.features.Tensor:
+    """An array; ``None``, at most once, is the number of steps: 0 where the modality is absent."""
+    encoding = tfds.features.Encoding.BYTES if shape else tfds.features.Encoding.NONE
+    return tfds.features.Tensor(shape=shape, dtype=dtype, encoding=encoding)
+
+
+class RawBuilder(tfds.core.GeneratorBasedBuilder):
+    """A dataset built from upstream files, prepared as array_record, read without TensorFlow."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(self, *, raw_data: str | None = None, **kwargs):
+        self._raw_data = raw_data
+        self._paths: dict[str, Path] | None = None
+        super().__init__(**{"file_format": "array_record", **kwargs})
+
+    @classmethod
+    @abc.abstractmethod
+    def sources(cls, config: Any) -> tuple[Source, ...]:
+        """The upstream files that this configuration reads."""
+
+    @abc.abstractmethod
+    def features(self) -> dict[str, Any]:
+        """``{name: TFDS feature}`` of an example, without ``id``; ``label`` among them."""
+
+    @abc.abstractmethod
+    def card(self) -> dict[str, Any]:
+        """Facts known before the files are read: name, task, classes, modalities, licence, traps.
+
+        What is only known from the files is added by ``note``.
+        """
+
+    @abc.abstractmethod
+    def splits(self, paths: dict[str, Path]) -> dict[str, Iterable[dict]]:
+        """``{split: examples}``, each with an ``id`` that no other example of the dataset has."""
+
+    def note(self, **facts: Any) -> None:
+        """Adds what preparation found out to the card, which is saved at its end."""
+        self.info.metadata.update(facts)
+
+    def download_and_prepare(self, **kwargs: Any) -> None:
+        """Finds and checks the upstream files, then writes the dataset, if it is not there yet.
+
+        Raises:
+          InputError: for a missing, truncated or altered file, before anything is written.
+        """
+        if not self.data_path.exists():
+            name = self.card()["name"]
+            cache = Path(self._data_dir_root) / "downloads" / name
+            self._paths = raw.locate(self.sources(self.builder_config), self._raw_data, cache)
+        super().download_and_prepare(**kwargs)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict({"id": text(), **self.features()}),
+            description=type(self).__doc__,
+            disable_shuffling=True,  # the order is that of the files
+            metadata=tfds.core.MetadataDict(self.card()),
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
+        del dl_manager  # downloads are checked, resumable and optional: see `raw`
+        found = self.splits(self._paths)
+        return {split: self._generate_examples(examples) for split, examples in found.items()}
+
+    def _generate_examples(self, examples: Iterable[dict]) -> Iterator[tuple[int, dict]]:
+        yield from enumerate(examples)
