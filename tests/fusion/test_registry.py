@@ -17,6 +17,7 @@ from experiments import list as listing
 from mmfuse.contract import check_fusion
 from mmfuse.errors import InputError
 from mmfuse.fusion import FUSIONS, build_fusion, find_fusion, plugins
+from mmfuse.fusion.about import about
 from mmfuse.fusion.base import masked_mean, pooled
 from mmfuse.workdir import Workdir
 from tests.reference import ORDER, F, make_batch, means
@@ -83,6 +84,11 @@ def test_the_list_is_readable_and_has_what_is_installed(installed, capsys):
         "      baseline, e.g. Tsai et al. 2019, arXiv:1906.00295",
     ]
     assert lines[-1] == "  theirs                   plug-in       their.mod:Gate"
+
+
+def test_no_two_methods_are_told_by_the_same_equation():
+    equations = [about(kind).equation for kind in FUSIONS.values()]
+    assert sorted(equations) == sorted(set(equations))
 
 
 MINE = """
