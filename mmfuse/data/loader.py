@@ -23,11 +23,22 @@ from absl import logging
 from tensorflow_datasets.core import ExampleSerializer
 
 from mmfuse.data.avmnist import Avmnist
+from mmfuse.data.banking77 import Banking77
+from mmfuse.data.cub_image_text import CubImageText
+from mmfuse.data.easy_vqa import EasyVqa
 from mmfuse.data.helpdesk import Helpdesk
+from mmfuse.data.mvsa_single import MvsaSingle
 from mmfuse.data.preprocess import build_preprocessor
 from mmfuse.errors import InputError, nearest
 
-DATASETS = {"helpdesk": Helpdesk, "avmnist": Avmnist}
+DATASETS = {
+    "helpdesk": Helpdesk,
+    "avmnist": Avmnist,
+    "banking77": Banking77,
+    "cub_image_text": CubImageText,
+    "easy_vqa": EasyVqa,
+    "mvsa_single": MvsaSingle,
+}
 FIT_LIMIT = 20_000  # training examples that statistics and vocabularies are taken from, at most
 Batch = dict
 
