@@ -23,9 +23,7 @@ NAME = "banking77"
 CLASSES = 77
 SHARES = {"train": 0.9, "valid": 0.1}  # of the upstream training questions
 COMMIT = "57ec275d8078af65b7731c2a98be812d844a6d6b"
-_URL = (
-    f"https://raw.githubusercontent.com/PolyAI-LDN/task-specific-datasets/{COMMIT}/banking_data/"
-)
+_URL = f"https://raw.githubusercontent.com/PolyAI-LDN/task-specific-datasets/{COMMIT}/banking_data/"
 TRAIN, TEST, CATEGORIES = (
     raw.RawFile(f"banking77/{name}", _URL + name, size, sha256)
     for name, size, sha256 in (

@@ -51,8 +51,7 @@ def make_builder(name: str, fields: dict, *, data_dir: str | None, raw_data: str
             f"{nearest(name, DATASETS)}"
         )
     builder = DATASETS[name]
-    inherited = {f.name for f in dataclasses.fields(tfds.core.BuilderConfig)}
-    allowed = [f.name for f in dataclasses.fields(builder.CONFIG) if f.name not in inherited]
+    allowed = builder_fields(builder)
     for field in fields:
         if field not in allowed:
             raise InputError(
@@ -66,6 +65,12 @@ def make_builder(name: str, fields: dict, *, data_dir: str | None, raw_data: str
             raw_data=raw_data,
             file_format="array_record",
         )
+
+
+def builder_fields(dataset: type) -> list[str]:
+    """The fields that ``data.builder`` may give for a dataset."""
+    inherited = {f.name for f in dataclasses.fields(tfds.core.BuilderConfig)}
+    return [f.name for f in dataclasses.fields(dataset.CONFIG) if f.name not in inherited]
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""How examples are divided where upstream does not: seeded, stratified, near-duplicates together."""
+"""How examples are divided where upstream does not: seeded, stratified, repeats together."""
 
 from __future__ import annotations
 
