@@ -115,10 +115,9 @@ def _format(block: bytes, label: str) -> _Format:
             f"{label}: {channels} channels at {rate} Hz; allowed are 1 to {MAX_CHANNELS} channels "
             f"at 1 to {MAX_RATE} Hz"
         )
-    if align != channels * bits // 8:
-        raise DataError(
-            f"{label}: frames of {align} bytes; its format needs {channels * bits // 8}"
-        )
+    frame = channels * bits // 8
+    if align != frame:
+        raise DataError(f"{label}: frames of {align} bytes; its format needs {frame}")
     return _Format(encoding, channels, rate, bits)
 
 

@@ -1,8 +1,8 @@
 """Text, CSV, JSON and JSON Lines: limited in size and depth, every fault with its line.
 
 One rule for all text: UTF-8, a byte order mark at the start is dropped, and bytes that are not
-UTF-8 become U+FFFD, one for each maximal ill-formed sequence, as Unicode recommends. Nothing else is
-changed: full-width letters, emoji and line ends stay as they are.
+UTF-8 become U+FFFD, one for each maximal ill-formed sequence, as Unicode recommends. Nothing else
+is changed: full-width letters, emoji and line ends stay as they are.
 """
 
 from __future__ import annotations
