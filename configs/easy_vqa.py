@@ -2,16 +2,16 @@
 
 Command    python -m experiments.ablate --config=configs/easy_vqa.py --workdir=runs/easy_vqa
                --raw_data=FOLDER
-Argument   ``full``: all 34,753 training questions and 64x64 pictures; for an accelerator
+Argument   ``full``: pictures of 64x64 and more epochs; for an accelerator
            ``smoke``: the same rows, one epoch on few examples, to see that everything runs
-Task       13 answers; without one the first 12,000 training questions and pictures of 32x32; all
-           test questions
+Task       13 answers; all questions; without an argument pictures are shrunk from 64x64 to 16x16.
+           The text encoder knows no order: the words of these questions say it all
 Rows       three fusions known for questions about pictures: MUTAN, FiLM, BAN
 """
 
 from ml_collections import ConfigDict
 
-FEATURES = 32
+FEATURES = 64
 
 
 def rows(features=FEATURES):
@@ -22,16 +22,16 @@ def rows(features=FEATURES):
     }
     fused = {
         "late average": {"name": "late_average", "features": features},
-        "concat": {"name": "concat", "features": features, "hidden": 64},
-        "MUTAN": {"name": "mutan", "features": features, "width": 32, "rank": 4},
+        "concat": {"name": "concat", "features": features, "hidden": 128},
+        "MUTAN": {"name": "mutan", "features": features, "width": 64, "rank": 4},
         "FiLM": {"name": "film", "features": features, "condition": "text"},
-        "BAN": {"name": "ban", "features": features, "width": 32},
+        "BAN": {"name": "ban", "features": features, "width": 64},
     }
     return unimodal | {name: {"fusion": fusion} for name, fusion in fused.items()}
 
 
 def get_config(argument=""):
-    """A small CNN and an LSTM, for two CPU cores."""
+    """A small CNN and an MLP per word, for two CPU cores."""
     config = ConfigDict(
         {
             "name": "easy_vqa",
@@ -40,18 +40,18 @@ def get_config(argument=""):
             "metric": "accuracy",
             "data": {
                 "name": "easy_vqa",
-                "builder": {"size": 32, "n_train": 12000, "n_valid": 0, "n_test": 0},
+                "builder": {"size": 16, "n_train": 0, "n_valid": 0, "n_test": 0},
                 "preprocess": {
                     "image": {"name": "picture"},
                     "text": {"name": "text", "length": 10, "stop_words": False},
                 },
             },
             "encoders": {
-                "image": {"name": "image_cnn", "features": FEATURES, "channels": (8, 16, 16)},
-                "text": {"name": "text_lstm", "features": FEATURES, "embed": 16},
+                "image": {"name": "image_cnn", "features": FEATURES, "channels": (8, 16)},
+                "text": {"name": "text_local", "features": FEATURES, "embed": 32},
             },
             "train": {
-                "epochs": 10,
+                "epochs": 4,
                 "batch": 64,
                 "lr": 5e-3,
                 "weight_decay": 1e-2,
@@ -63,8 +63,9 @@ def get_config(argument=""):
         }
     )
     if argument == "full":
-        config.data.builder.update(size=64, n_train=0)
+        config.data.builder.size = 64
         config.encoders.image.channels = (8, 16, 16, 16)
+        config.train.epochs = 10
     elif argument == "smoke":
         config.data.builder.update(n_train=256, n_valid=64, n_test=64)
         config.train.update(epochs=1, eval_batch=64)

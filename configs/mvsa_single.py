@@ -10,7 +10,7 @@ Rows       three fusions known for such posts: GMU, FiLM, cross-modal attention
 
 from ml_collections import ConfigDict
 
-FEATURES = 32
+FEATURES = 64
 
 
 def rows(features=FEATURES):
@@ -42,12 +42,12 @@ def get_config(argument=""):
                 "builder": {"form": "packed"},
                 "preprocess": {
                     "image": {"name": "picture", "size": 32},
-                    "text": {"name": "text", "length": 24, "min_count": 3},
+                    "text": {"name": "text", "length": 24, "stop_words": False},
                 },
             },
             "encoders": {
                 "image": {"name": "image_cnn", "features": FEATURES, "channels": (8, 16, 16)},
-                "text": {"name": "text_local", "features": FEATURES, "embed": 32},
+                "text": {"name": "text_local", "features": FEATURES, "embed": 64},
             },
             "train": {
                 "epochs": 8,

@@ -100,7 +100,7 @@ def write_tweets(root: Path, rng: np.random.Generator) -> None:
     np.savez(
         place(root, mvsa_single.PACKED),
         guid=guids,
-        image=np.stack([mvsa_single.shrink((data / f"{g}.jpg").read_bytes()) for g in guids]),
+        image=np.stack([mvsa_single.shrink(data / f"{g}.jpg") for g in guids]),
         text=np.array(texts),
         label=np.arange(PAIRS, dtype=np.int8) % 3,
         split=np.repeat(["train", "valid", "test"], [60, 10, 10]),

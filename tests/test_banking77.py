@@ -64,7 +64,11 @@ def test_preparing_twice_gives_the_same_bytes_and_another_seed_another_split(fol
 
 @pytest.mark.parametrize(
     ("line", "said"),
-    [("hello,intent_99", "intent_99"), ("hello", "row 1"), ("a,b,intent_3", "row 1")],
+    [
+        ("hello,intent_99", "line 3: no intent 'intent_99'; did you mean"),
+        ("hello", "line 3: 1 cells"),
+        ("a,b,intent_3", "line 3: 3 cells"),
+    ],
 )
 def test_a_bad_row_is_named(folder, tmp_path, monkeypatch, line, said):
     (folder / banking77.TEST.path).write_text(f"text,category\nfine,intent_1\n{line}\n")

@@ -6,18 +6,16 @@ table of this dataset compares ways to read a text.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mmfuse.data import builder, raw, splits
+from mmfuse.data import builder, raw, safe, splits
 from mmfuse.data.fields import MAX_SEED, check_range
-from mmfuse.errors import InputError
+from mmfuse.errors import InputError, nearest
 
 NAME = "banking77"
 CLASSES = 77
@@ -98,7 +96,7 @@ class Banking77(builder.RawBuilder):
 
     def splits(self, paths: dict[str, Path]) -> dict[str, list[dict]]:
         """Reads the tables and cuts the validation questions."""
-        names = json.loads(paths[CATEGORIES.path].read_text(encoding="utf-8"))
+        names = safe.read_json(paths[CATEGORIES.path])
         self.note(class_names=names)
         train = read(paths[TRAIN.path], names)
         labels = np.array([row["label"] for row in train])
@@ -114,17 +112,14 @@ def read(path: Path, names: list[str]) -> list[dict]:
     """Reads the examples of one table, ``text,category`` with a header.
 
     Raises:
-      InputError: a row has other columns, or names an unknown intent.
+      InputError: a column is missing, a row has more or fewer cells, or an intent is unknown.
     """
     numbers = {name: number for number, name in enumerate(names)}
     rows = []
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            if row.keys() != {"text", "category"} or row["category"] not in numbers:
-                raise InputError(
-                    f"{path}: row {len(rows)}: expected text,category with a category of "
-                    f"categories.json, found {dict(row)}"
-                )
-            label = numbers[row["category"]]
-            rows.append({"id": f"{path.stem}-{len(rows)}", "text": row["text"], "label": label})
+    for line, row in safe.read_csv(path):
+        where = f"{path}, line {line}"
+        text, category = (safe.pick(row, column, where) for column in ("text", "category"))
+        if category not in numbers:
+            raise InputError(f"{where}: no intent '{category}'{nearest(category, names)}")
+        rows.append({"id": f"{path.stem}-{len(rows)}", "text": text, "label": numbers[category]})
     return rows

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io
 import tensorflow_datasets as tfds
 
-from mmfuse.data import builder, raw, splits
+from mmfuse.data import builder, raw, safe, splits
 from mmfuse.data.fields import MAX_SEED, check_range
 from mmfuse.errors import InputError
 
@@ -107,9 +106,9 @@ def read(path: Path) -> dict[str, np.ndarray]:
     Raises:
       InputError: the file holds something else.
     """
-    content = scipy.io.loadmat(path)
-    labels = content["Y"].reshape(-1).astype(np.int64) - 1
-    columns = dict(zip(WIDTHS, content["X"].reshape(-1), strict=True))
+    content = safe.read_mat(path)
+    labels = safe.pick(content, "Y", str(path)).reshape(-1).astype(np.int64) - 1
+    columns = dict(zip(WIDTHS, safe.pick(content, "X", str(path)), strict=True))
     for name, width in WIDTHS.items():
         if columns[name].shape != (len(labels), width):
             raise InputError(

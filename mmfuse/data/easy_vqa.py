@@ -7,18 +7,14 @@ for is only in the question, what is there only in the picture.
 from __future__ import annotations
 
 import dataclasses
-import io
-import json
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
 
-from mmfuse.data import builder, raw
+from mmfuse.data import builder, raw, safe
 from mmfuse.data.fields import MAX_SEED, check_choice, check_range
 from mmfuse.errors import InputError
 
@@ -115,7 +111,7 @@ class EasyVqa(builder.RawBuilder):
     def splits(self, paths: dict[str, Path]) -> dict[str, Iterator[dict]]:
         """Reads the archive and cuts the validation questions by image."""
         config = self.builder_config
-        with zipfile.ZipFile(paths[ARCHIVE.path]) as archive:
+        with safe.open_zip(paths[ARCHIVE.path]) as archive:
             answers = archive.read(f"{FOLDER}/answers.txt").decode().split()
             self.note(class_names=answers)
             train, test = (_questions(archive, part) for part in ("train", "test"))
@@ -145,8 +141,8 @@ def validation_images(images: list[int], seed: int) -> set[int]:
     return set(order[: round(VALID_IMAGES * len(images))].tolist())
 
 
-def _questions(archive: zipfile.ZipFile, part: str) -> list[dict]:
-    rows = json.loads(archive.read(f"{FOLDER}/{part}/questions.json"))
+def _questions(archive: safe.Archive, part: str) -> list[dict]:
+    rows = safe.read_json(archive.read(name := f"{FOLDER}/{part}/questions.json"), name=name)
     return [
         {"id": f"{part}-{row:05d}/image-{image}", "text": text, "answer": answer, "image": image}
         for row, (text, answer, image) in enumerate(rows)
@@ -154,18 +150,14 @@ def _questions(archive: zipfile.ZipFile, part: str) -> list[dict]:
 
 
 def _pictures(
-    archive: zipfile.ZipFile, part: str, rows: list[dict], size: int
+    archive: safe.Archive, part: str, rows: list[dict], size: int
 ) -> dict[int, np.ndarray]:
     """``{number: uint8 [size, size, 3]}`` of the pictures that are asked about."""
-    return {
-        number: shrink(_decode(archive.read(f"{FOLDER}/{part}/images/{number}.png")), size)
-        for number in sorted({row["image"] for row in rows})
-    }
-
-
-def _decode(data: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(data)) as picture:
-        return np.asarray(picture.convert("RGB"))
+    pictures = {}
+    for number in sorted({row["image"] for row in rows}):
+        name = f"{FOLDER}/{part}/images/{number}.png"
+        pictures[number] = shrink(safe.read_picture(archive.read(name), name=name), size)
+    return pictures
 
 
 def shrink(picture: np.ndarray, size: int) -> np.ndarray:

@@ -7,9 +7,7 @@ repository's folder of jpg and txt files, from which the same pictures and texts
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from mmfuse.data import builder, raw, splits
+from mmfuse.data import builder, raw, safe, splits
 from mmfuse.data.fields import MAX_SEED, check_choice, check_range
 from mmfuse.errors import InputError
 
@@ -132,12 +130,12 @@ def read_packed(path: Path) -> dict[str, np.ndarray]:
     Raises:
       InputError: the file's classes are others, or in another order.
     """
-    with np.load(path, allow_pickle=False) as file:
-        columns = {n: file[n] for n in ("guid", "image", "text", "label", "split", "class_name")}
-    names = tuple(columns.pop("class_name").tolist())
+    arrays = safe.read_npz(path)
+    names = tuple(safe.pick(arrays, "class_name", str(path)).tolist())
     if names != CLASS_NAMES:
         raise InputError(f"{path}: class_name {names}, expected {CLASS_NAMES}")
-    return columns
+    wanted = ("guid", "image", "text", "label", "split")
+    return {name: safe.pick(arrays, name, str(path)) for name in wanted}
 
 
 def read_upstream(labels: Path) -> dict[str, np.ndarray]:
@@ -159,7 +157,7 @@ def read_upstream(labels: Path) -> dict[str, np.ndarray]:
     guids = sorted(tags)
     return {
         "guid": np.array(guids),
-        "image": np.stack([shrink((data / f"{guid}.jpg").read_bytes()) for guid in guids]),
+        "image": np.stack([shrink(data / f"{guid}.jpg") for guid in guids]),
         "text": np.array([decode_text((data / f"{guid}.txt").read_bytes()) for guid in guids]),
         "label": np.array([CLASS_NAMES.index(tags[guid]) for guid in guids]),
     }
@@ -167,19 +165,22 @@ def read_upstream(labels: Path) -> dict[str, np.ndarray]:
 
 def read_labels(path: Path) -> dict[int, str]:
     """``{guid: tag}`` of the table ``guid,tag``."""
-    with path.open(encoding="utf-8", newline="") as file:
-        tags = {int(row["guid"]): row["tag"] for row in csv.DictReader(file)}
-    for guid, tag in tags.items():
-        if tag not in CLASS_NAMES:
-            raise InputError(f"{path}: tag '{tag}' of {guid}; allowed: {', '.join(CLASS_NAMES)}")
+    tags = {}
+    for line, row in safe.read_csv(path):
+        guid, tag = (safe.pick(row, column, f"{path}, line {line}") for column in ("guid", "tag"))
+        if not guid.isdecimal() or tag not in CLASS_NAMES:
+            raise InputError(
+                f"{path}, line {line}: '{guid},{tag}'; expected a number and one of "
+                f"{', '.join(CLASS_NAMES)}"
+            )
+        tags[int(guid)] = tag
     return tags
 
 
-def shrink(data: bytes) -> np.ndarray:
-    """An encoded picture as uint8 [64, 64, 3]: RGB, Lanczos, the aspect not kept."""
-    with Image.open(io.BytesIO(data)) as picture:
-        small = picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-    return np.asarray(small)
+def shrink(path: Path) -> np.ndarray:
+    """A picture's file as uint8 [64, 64, 3]: RGB, Lanczos, the aspect not kept."""
+    picture = Image.fromarray(safe.read_picture(path))
+    return np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
 
 
 def decode_text(data: bytes) -> str:
