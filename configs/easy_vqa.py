@@ -51,9 +51,9 @@ def get_config(argument=""):
                 "text": {"name": "text_local", "features": FEATURES, "embed": 32},
             },
             "train": {
-                "epochs": 4,
-                "batch": 64,
-                "lr": 5e-3,
+                "epochs": 5,
+                "batch": 16,
+                "lr": 3e-3,
                 "weight_decay": 1e-2,
                 "clip_norm": 1.0,
                 "select": "accuracy",

@@ -55,3 +55,5 @@ def test_duplicate_groups_are_joined_through_any_column():
     assert duplicate_groups(texts, pictures).tolist() == [0, 1, 0, 0, 2, 0]
     assert duplicate_groups(texts).tolist() == [0, 1, 0, 2, 3, 2]
     assert duplicate_groups(["b", "a"]).tolist() == [0, 1]
+    # by the second column 2 joins 0 and 3: still the group of the first example
+    assert duplicate_groups(["y", "q", "z", "y"], [1, 2, 3, 3]).tolist() == [0, 1, 0, 0]
