@@ -5,7 +5,8 @@ Command    python -m experiments.ablate --config=configs/easy_vqa.py --workdir=r
 Argument   ``full``: pictures of 64x64 and more epochs; for an accelerator
            ``smoke``: the same rows, one epoch on few examples, to see that everything runs
 Task       13 answers; all questions; without an argument pictures are shrunk from 64x64 to 16x16.
-           The text encoder knows no order: the words of these questions say it all
+           The text encoder is an LSTM: MUTAN and FiLM only multiply, so somebody before them
+           must relate "not" to what is asked for
 Rows       three fusions known for questions about pictures: MUTAN, FiLM, BAN
 """
 
@@ -31,7 +32,7 @@ def rows(features=FEATURES):
 
 
 def get_config(argument=""):
-    """A small CNN and an MLP per word, for two CPU cores."""
+    """A small CNN and an LSTM, for two CPU cores."""
     config = ConfigDict(
         {
             "name": "easy_vqa",
@@ -48,7 +49,7 @@ def get_config(argument=""):
             },
             "encoders": {
                 "image": {"name": "image_cnn", "features": FEATURES, "channels": (8, 16)},
-                "text": {"name": "text_local", "features": FEATURES, "embed": 32},
+                "text": {"name": "text_lstm", "features": FEATURES, "embed": 32},
             },
             "train": {
                 "epochs": 5,
