@@ -1,8 +1,9 @@
 """Says what there is.
 
     python -m experiments.list [fusions|encoders|decoders|datasets|metrics|configs]
+    python -m experiments.list datasets [NAME] [--raw_data=FOLDER]
 
-Without an argument: all of it.
+Without an argument: all of it. With the name of a dataset: its whole card.
 """
 
 from __future__ import annotations
@@ -62,11 +63,11 @@ def decoders() -> Iterator[tuple[str, str]]:
     return _classes(HEADS)
 
 
-def datasets() -> Iterator[tuple[str, str]]:
-    """Every dataset."""
-    from mmfuse.data.loader import DATASETS
+def datasets(raw_data: str | None = None, data_dir: str | None = None) -> Iterator[tuple[str, str]]:
+    """Every dataset: what it holds, how it is split, its licence, whether its files are here."""
+    from experiments.datasets import lines
 
-    return _classes(DATASETS)
+    return lines(raw_data, data_dir)
 
 
 def metrics() -> Iterator[tuple[str, str]]:
@@ -89,21 +90,34 @@ KINDS = {f.__name__: f for f in (fusions, encoders, decoders, datasets, metrics,
 
 
 def main(argv: list[str]) -> int:
-    """Prints the lists that were asked for."""
-    if len(argv) > 1:
-        raise InputError(f"give one of {', '.join(KINDS)}, got '{' '.join(argv)}'")
-    if argv and argv[0] in ("-h", "--help"):
-        print(__doc__)
-        return 0
-    if argv and argv[0] not in KINDS:
+    """Prints the lists that were asked for, or one card."""
+    parser = cli.Parser("experiments.list", __doc__)
+    parser.add_argument("kind", nargs="?", help=", ".join(KINDS))
+    parser.add_argument("name", nargs="?", help="a dataset, after 'datasets'")
+    parser.add_argument("--raw_data", help="folder of upstream files (or MMFUSE_RAW_DATA)")
+    parser.add_argument("--data_dir", help="where prepared datasets lie (or TFDS_DATA_DIR)")
+    args = parser.parse_args(argv)
+    if args.kind and args.kind not in KINDS:
         raise InputError(
-            f"unknown list '{argv[0]}'; allowed: {', '.join(KINDS)}{nearest(argv[0], KINDS)}"
+            f"unknown list '{args.kind}'; allowed: {', '.join(KINDS)}{nearest(args.kind, KINDS)}"
         )
-    for kind in argv or KINDS:
-        print(f"{'' if argv else chr(10)}{kind}: {_first_line(KINDS[kind].__doc__)}")
-        for name, text in KINDS[kind]():
+    places = {"raw_data": args.raw_data, "data_dir": args.data_dir}
+    if args.name:
+        _print_card(args.kind, args.name, places)
+        return 0
+    for kind in [args.kind] if args.kind else KINDS:
+        print(f"{'' if args.kind else chr(10)}{kind}: {_first_line(KINDS[kind].__doc__)}")
+        for name, text in KINDS[kind](**(places if kind == "datasets" else {})):
             print(f"  {name:24} {text}".rstrip())
     return 0
+
+
+def _print_card(kind: str, name: str, places: dict[str, str | None]) -> None:
+    if kind != "datasets":
+        raise InputError(f"'{kind}' takes no name, got '{name}'; only 'datasets' does")
+    from experiments.datasets import card
+
+    print(card(name, **places))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,3 @@
-import wave
-
 import numpy as np
 import pytest
 from scipy import signal
@@ -13,36 +11,6 @@ RNG = np.random.default_rng(0)
 
 def tone(hertz, seconds=1.0, rate=RATE):
     return np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate).astype(np.float32)
-
-
-def write_wav(path, samples, rate=RATE, channels=1, width=2):
-    with wave.open(str(path), "wb") as file:
-        file.setparams((channels, width, rate, 0, "NONE", ""))
-        file.writeframes(samples.astype("<i2").tobytes())
-
-
-def test_read_wav_gives_the_integers_over_32768(tmp_path):
-    samples = np.array([0, 1, -1, 32767, -32768])
-    write_wav(tmp_path / "a.wav", samples, rate=11025)
-    rate, read = audio.read_wav(tmp_path / "a.wav")
-    assert (rate, read.dtype) == (11025, np.float32)
-    np.testing.assert_array_equal(read * 32768, samples)
-
-
-def test_read_wav_refuses_what_it_would_misread(tmp_path):
-    path = tmp_path / "a.wav"
-    write_wav(path, np.arange(100))
-    whole = path.read_bytes()
-    for size, fault in [(len(whole) - 10, "truncated"), (20, "not a readable"), (0, "ends early")]:
-        path.write_bytes(whole[:size])
-        with pytest.raises(InputError, match=fault):
-            audio.read_wav(path)
-    path.write_bytes(b"OggS" + whole[4:])
-    with pytest.raises(InputError, match="not a readable"):
-        audio.read_wav(path)
-    write_wav(path, np.arange(100), channels=2)
-    with pytest.raises(InputError, match="2 channels of 16 bits"):
-        audio.read_wav(path)
 
 
 def test_resampling_keeps_a_tone_and_removes_what_would_alias():

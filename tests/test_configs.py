@@ -10,13 +10,13 @@ import pytest
 from mmfuse.ablation import resolve
 from mmfuse.build import build
 from mmfuse.config import load_config
-from mmfuse.data.loader import Dataset, make_builder, prepare
+from mmfuse.data.loader import DATASETS, Dataset, builder_fields, make_builder, prepare
 from mmfuse.data.raw import ENVIRONMENT
 from mmfuse.errors import InputError
 from mmfuse.fusion import FUSIONS, build_fusion
 from mmfuse.parallel import Devices
 from mmfuse.workdir import Workdir
-from tests import avmnist_files
+from tests import avmnist_files, pair_files
 
 pytest_plugins = ["tests.commands"]
 ROOT = Path(__file__).parent.parent
@@ -25,6 +25,10 @@ ARGUMENTS = {  # a config that is not named here is tried without one
     "helpdesk": ["", "redundant", "unique", "synergy"],
     "quickstart": ["", "smoke"],
     "avmnist": ["", "full", "speaker", "smoke"],
+    "cub_image_text": ["", "smoke"],
+    "easy_vqa": ["", "full", "smoke"],
+    "mvsa_single": ["", "smoke"],
+    "banking77": ["", "smoke"],
     "zoo": ["", "smoke", "params", "flops", "redundant", "temporal"],
 }
 SPECS = [(name, argument) for name in FILES for argument in ARGUMENTS.get(name, [""])]
@@ -45,9 +49,12 @@ def prepared(tmp_path_factory):
     """Small builds of the datasets, by name and fields, so that each is made once."""
     root, made = tmp_path_factory.mktemp("configs"), {}
     avmnist_files.fabricate(root / "raw")
+    pair_files.fabricate(root / "raw")
 
     def prepared(data):
-        fields = data["builder"] | {"n_train": 48, "n_valid": 8, "n_test": 16}
+        few = {"n_train": 48, "n_valid": 8, "n_test": 16}
+        allowed = builder_fields(DATASETS[data["name"]])
+        fields = data["builder"] | {n: size for n, size in few.items() if n in allowed}
         key = (data["name"], *fields.items())
         if key not in made:
             builder = make_builder(
@@ -64,6 +71,7 @@ def prepared(tmp_path_factory):
 @pytest.mark.parametrize(("name", "argument"), SPECS)
 def test_every_row_builds_on_eight_devices(name, argument, prepared, monkeypatch):
     avmnist_files.trust(prepared.raw, monkeypatch)
+    pair_files.trust(prepared.raw, monkeypatch)
     config = load(name, argument)
     ablation = resolve(config)
     dataset, devices = prepared(ablation.data), Devices(ablation.parallel["mode"])

@@ -1,6 +1,7 @@
 import dataclasses
 import gzip
 import hashlib
+import os
 import shutil
 import zipfile
 
@@ -77,6 +78,31 @@ def test_a_missing_folder_is_told_with_its_origin(folder, monkeypatch):
     monkeypatch.setenv(raw.ENVIRONMENT, "/nowhere")
     with pytest.raises(InputError, match=rf"'/nowhere' \({raw.ENVIRONMENT}\) does not exist"):
         raw.locate([a_file()], None, "unused")
+
+
+@pytest.fixture
+def nobody(tmp_path):
+    """Makes the test an ordinary user, whom permissions bind, and root again at its end."""
+    for parent in (tmp_path, *tmp_path.parents[:2]):
+        parent.chmod(0o755)
+    user = os.geteuid()
+    os.seteuid(user or 65534)
+    yield
+    os.seteuid(user)
+
+
+def test_a_folder_or_file_that_can_not_be_read_is_told_with_the_reason(folder, tmp_path, request):
+    (tmp_path / "empty").mkdir()
+    for path, reason in [(tmp_path / "empty", "is empty"), (folder / "set/a.bin", "Not a direct")]:
+        with pytest.raises(InputError, match=rf"'{path}' \(--raw_data\) .*{reason}"):
+            raw.locate([a_file()], str(path), "unused")
+    for path in (folder / "set/a.bin", folder / "birds/sounds/a.wav", tmp_path / "empty"):
+        path.chmod(0)
+    request.getfixturevalue("nobody")
+    with pytest.raises(InputError, match=r"empty' .*can not be read \(Permission denied\)"):
+        raw.locate([a_file()], str(tmp_path / "empty"), "unused")
+    assert f"{folder}/set/a.bin: can not be read (Permission denied)" in fault(a_file(), folder)
+    assert "a.wav: can not be read (Permission denied)" in fault(a_folder(), folder)
 
 
 def test_missing_truncated_and_altered_files(folder):
@@ -157,20 +183,27 @@ def test_an_archive_is_unpacked_without_its_top_folder(folder, tmp_path):
         for name, data in SOUNDS.items():
             packed.writestr(f"birds-0123abc/{name}", data)
         packed.writestr("birds-0123abc/README.md", "not wanted")
-        packed.writestr("birds-0123abc/../../sounds/evil.wav", "not wanted either")
     source = a_folder(archive.as_uri())
     cache = tmp_path / "cache"
     path = raw.locate([source], None, cache)["birds"]
     kept = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
     assert kept == set(SOUNDS)
-    assert not list(tmp_path.rglob("evil.wav"))
     (path / "sounds/a.wav").write_bytes(b"rot")
     raw.locate([source], None, cache)
     assert (path / "sounds/a.wav").read_bytes() == SOUNDS["sounds/a.wav"]
     archive.write_bytes(archive.read_bytes()[:-30])
     shutil.rmtree(path)
-    with pytest.raises(InputError, match="not a sound zip archive"):
+    with pytest.raises(InputError, match="not a readable zip archive"):
         raw.locate([source], None, cache)
+
+
+def test_an_archive_that_leads_out_of_its_folder_is_refused(tmp_path):
+    archive = tmp_path / "birds.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr("birds-0123abc/../../sounds/evil.wav", "not wanted")
+    with pytest.raises(InputError, match=r"evil.wav' leads out"):
+        raw.locate([a_folder(archive.as_uri())], None, tmp_path / "cache")
+    assert not list(tmp_path.rglob("evil.wav"))
 
 
 def test_an_archive_with_a_changed_file_is_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""Waveforms: reading, resampling, filtering, noise, spectrograms. Numpy and scipy, batched.
+"""Waveforms: resampling, filtering, noise, spectrograms. Numpy and scipy, batched.
 
 A batch of waveforms is float [N, S] in [-1, 1]; leading axes other than N are welcome, the samples
 come last. Spectrograms are time first, [N, T, F]. Frames are not padded: frame t covers the
@@ -9,8 +9,6 @@ periodic one (``scipy.signal.get_window``). Results are float32.
 from __future__ import annotations
 
 import math
-import wave
-from pathlib import Path
 
 import numpy as np
 from scipy import fft, signal
@@ -19,34 +17,6 @@ from mmfuse.errors import InputError
 
 CLIPS_AT_ONCE = 64  # so many clips' frames fit in the cache; the result does not depend on it
 LOG_FLOOR = 1e-5
-
-
-def read_wav(path: str | Path) -> tuple[int, np.ndarray]:
-    """Reads a 16-bit PCM mono WAV file.
-
-    Returns:
-      The sample rate in Hz, and the samples as float32 [S] in [-1, 1), the integers / 32768.
-
-    Raises:
-      InputError: for another format, or a file shorter than its header says.
-    """
-    try:
-        with wave.open(str(path), "rb") as file:
-            channels, width, rate, frames = file.getparams()[:4]
-            data = file.readframes(frames)
-    except (wave.Error, EOFError) as error:
-        raise InputError(
-            f"{path}: not a readable PCM WAV file ({str(error) or 'it ends early'})"
-        ) from error
-    if (channels, width) != (1, 2):
-        raise InputError(
-            f"{path}: {channels} channels of {8 * width} bits; need 1 channel of 16 bits"
-        )
-    if len(data) != 2 * frames:
-        raise InputError(
-            f"{path}: truncated: the header says {2 * frames} bytes of sound, found {len(data)}"
-        )
-    return rate, np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
 
 
 def resample(waveforms: np.ndarray, rate: int, new_rate: int) -> np.ndarray:

@@ -13,12 +13,13 @@ import dataclasses
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import shuffle
 
-from mmfuse.data import avmnist_recipe, avmnist_sources, image
+from mmfuse.data import avmnist_recipe, avmnist_sources, builder, image
 from mmfuse.data.avmnist_recipe import SPLITS
 from mmfuse.errors import InputError, nearest
 
@@ -101,8 +102,8 @@ def _check_range(name: str, value: int, low: int, high: int) -> None:
         raise InputError(f"avmnist: {name} {value} must be a whole number from {low} to {high}")
 
 
-class Avmnist(tfds.core.GeneratorBasedBuilder):
-    """TFDS builder of ``avmnist``: prepared as array_record, read without TensorFlow.
+class Avmnist(builder.RawBuilder):
+    """TFDS builder of ``avmnist``: a blurred written digit and a spoken one in noise.
 
     Features: ``image`` uint8 [28, 28, 1], the rebuilt image in 0..255 clipped and rounded to the
     nearest; ``audio`` float16 [size, size, 1], log spectrogram, time first; ``label``; ``id``, the
@@ -110,33 +111,30 @@ class Avmnist(tfds.core.GeneratorBasedBuilder):
     in ``info.metadata["statistics"]`` (image: after division by 255).
     """
 
-    VERSION = tfds.core.Version("1.0.0")
     CONFIG = AvmnistConfig
 
-    def __init__(self, *, raw_data: str | None = None, **kwargs):
-        self._raw_data = raw_data
-        self._paths: dict[str, Path] | None = None
-        super().__init__(**{"file_format": "array_record", **kwargs})
+    @classmethod
+    def sources(cls, config: AvmnistConfig) -> tuple:
+        """Written digits, spoken digits, and noise in one of its two forms."""
+        del config
+        noise = (avmnist_sources.PREPARED_NOISE, avmnist_sources.ESC10)
+        return (*avmnist_sources.MNIST, avmnist_sources.FSDD, noise)
 
-    def _info(self) -> tfds.core.DatasetInfo:
+    def locate(self) -> dict[str, Path]:
+        """As `avmnist_sources.locate` says."""
+        return avmnist_sources.locate(self._raw_data, self.cache_dir)
+
+    def features(self) -> dict[str, Any]:
+        """A picture and a spectrogram."""
         size = self.builder_config.spec_size
-        array, raw_bytes = tfds.features.Tensor, tfds.features.Encoding.BYTES
-        return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(
-                {
-                    "id": tfds.features.Text(),
-                    "image": array(shape=(28, 28, 1), dtype=np.uint8, encoding=raw_bytes),
-                    "audio": array(shape=(size, size, 1), dtype=np.float16, encoding=raw_bytes),
-                    "label": array(shape=(), dtype=np.int64),
-                }
-            ),
-            description=__doc__,
-            citation=CITATION,
-            disable_shuffling=True,  # the order is a seeded permutation already
-            metadata=tfds.core.MetadataDict(self._card()),
-        )
+        return {
+            "image": builder.array(28, 28, 1, dtype=np.uint8),
+            "audio": builder.array(size, size, 1, dtype=np.float16),
+            "label": builder.array(dtype=np.int64),
+        }
 
-    def _card(self) -> dict:
+    def card(self) -> dict[str, Any]:
+        """What it is, whose, and what to beware of."""
         config = self.builder_config
         return {
             "name": "avmnist",
@@ -151,41 +149,36 @@ class Avmnist(tfds.core.GeneratorBasedBuilder):
             "source": SOURCE,
             "licence": LICENCE,
             "citation": CITATION,
+            "split_rule": "pictures: upstream test, valid the last 5,000 of training; sounds: "
+            f"by {'speaker' if config.protocol == 'speaker' else 'recording number'}",
             "traps": TRAPS,
         }
 
     def download_and_prepare(self, **kwargs) -> None:
-        """Finds and checks the upstream files, then writes the dataset, if it is not there yet.
-
-        Raises:
-          InputError: for a missing, truncated or altered file, before anything is written.
-        """
-        if not self.data_path.exists():
-            cache = Path(self._data_dir_root) / "downloads" / "avmnist"
-            self._paths = avmnist_sources.locate(self._raw_data, cache)
+        """As every `builder.RawBuilder`, with room for the largest split."""
         with _splits_in_memory():
             super().download_and_prepare(**kwargs)
 
-    def _split_generators(self, dl_manager) -> dict:
-        del dl_manager  # downloads are checked, resumable and optional: see `raw`
-        digits = avmnist_sources.load_digits(self._paths)
+    def splits(self, paths: dict[str, Path]) -> dict[str, Iterator[dict]]:
+        """Reads the files, fits the principal components, and pairs pictures with sounds."""
+        digits = avmnist_sources.load_digits(paths)
         images, labels = digits["train"]
         fitted = image.principal_components(images[:TRAIN_IMAGES].reshape(-1, PIXELS))
         k = self.builder_config.components or int(np.argmax(fitted[2] >= KEPT_VARIANCE)) + 1
-        self._note(components=k, kept_variance=round(float(fitted[2][k - 1]), 6))
-        clips = avmnist_sources.load_clips(self._paths["fsdd"])
-        noise = avmnist_sources.load_noise(self._paths["esc10"])
+        self.note(components=k, kept_variance=round(float(fitted[2][k - 1]), 6))
+        clips = avmnist_sources.load_clips(paths["fsdd"])
+        noise = avmnist_sources.load_noise(paths["esc10"])
         places = {
             "train": range(TRAIN_IMAGES),
             "valid": range(TRAIN_IMAGES, len(images)),
             "test": range(len(digits["test"][0])),
         }
-        generators = {}
+        examples = {}
         for split, numbers in places.items():
             images, labels = digits["test" if split == "test" else "train"]
             plan = self._plan(split, numbers, labels, clips, noise)
-            generators[split] = self._generate_examples(split, images, plan, (*fitted[:2], k))
-        return generators
+            examples[split] = self._examples(split, images, plan, (*fitted[:2], k))
+        return examples
 
     def _plan(self, split, numbers, labels, clips, noise) -> avmnist_recipe.Plan:
         config = self.builder_config
@@ -199,13 +192,9 @@ class Avmnist(tfds.core.GeneratorBasedBuilder):
         return plan
 
     def _count(self, fact: str, split: str, number: int) -> None:
-        self._note(**{fact: {**self.info.metadata.get(fact, {}), split: number}})
+        self.note(**{fact: {**self.info.metadata.get(fact, {}), split: number}})
 
-    def _note(self, **facts) -> None:
-        """Adds what preparation found out to the dataset card, which is saved at its end."""
-        self.info.metadata.update(facts)
-
-    def _generate_examples(self, split, images, plan, projection) -> Iterator[tuple[int, dict]]:
+    def _examples(self, split, images, plan, projection) -> Iterator[dict]:
         config = self.builder_config
         moments = {"image": avmnist_recipe.Moments(1 / 255), "audio": avmnist_recipe.Moments()}
         for start in range(0, len(plan.order), BATCH):
@@ -220,9 +209,9 @@ class Avmnist(tfds.core.GeneratorBasedBuilder):
                 moment.add(columns[name])
             for i in range(len(waves)):
                 identity = _identity(split, plan.order[start + i], plan.clips[start + i])
-                yield start + i, {"id": identity} | {n: v[i] for n, v in columns.items()}
+                yield {"id": identity} | {n: v[i] for n, v in columns.items()}
         if split == "train":
-            self._note(statistics={name: moment.result() for name, moment in moments.items()})
+            self.note(statistics={name: moment.result() for name, moment in moments.items()})
 
 
 @contextlib.contextmanager

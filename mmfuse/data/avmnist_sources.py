@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy import signal
 
-from mmfuse.data import audio, image, raw
+from mmfuse.data import image, raw, safe
 from mmfuse.errors import InputError
 
 SAMPLE_RATE = 8000
@@ -121,7 +121,7 @@ def load_clips(folder: Path) -> list[Clip]:
     clips = []
     for path in sorted(folder.glob(FSDD.pattern)):
         digit, speaker, recording = path.stem.split("_")
-        rate, samples = audio.read_wav(path)
+        rate, samples = safe.read_sound(path)
         if rate != SAMPLE_RATE:
             raise InputError(f"{path}: {rate} samples a second; need {SAMPLE_RATE}")
         clips.append(Clip(path.stem, int(digit), speaker, int(recording), samples))
@@ -134,8 +134,8 @@ def load_noise(path: Path) -> tuple[np.ndarray, np.ndarray]:
     They are ordered by class and file name; clips of one recording share a fold.
     """
     if path.is_file():
-        with np.load(path, allow_pickle=False) as arrays:
-            return arrays["waveform"], arrays["fold"].astype(int)
+        arrays = safe.read_npz(path)
+        return arrays["waveform"], arrays["fold"].astype(int)
     files = sorted(path.glob(ESC10.pattern))
     folds = np.array([int(file.name.split("-")[0]) for file in files])
     return np.stack([_loudest_piece(file) for file in files]), folds
@@ -143,9 +143,8 @@ def load_noise(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _loudest_piece(path: Path) -> np.ndarray:
     """The loudest 2.5 s of a 44.1 kHz Vorbis clip at 8 kHz, int16; short clips end in silence."""
-    import soundfile  # only needed for upstream .ogg files
-
-    samples, rate = soundfile.read(path)
+    rate, samples = safe.read_sound(path)
+    samples = samples.astype(np.float64)
     common = np.gcd(rate, SAMPLE_RATE)
     samples = signal.resample_poly(samples, SAMPLE_RATE // common, rate // common)
     samples = np.pad(samples, (0, max(0, NOISE_SAMPLES - len(samples))))

@@ -42,8 +42,8 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
 
     @classmethod
     @abc.abstractmethod
-    def sources(cls, config: Any) -> tuple[Source, ...]:
-        """The upstream files that this configuration reads."""
+    def sources(cls, config: Any) -> tuple[Source | tuple[Source, ...], ...]:
+        """The upstream files that this configuration reads; a tuple in it: one of these will do."""
 
     @abc.abstractmethod
     def features(self) -> dict[str, Any]:
@@ -60,6 +60,15 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
     def splits(self, paths: dict[str, Path]) -> dict[str, Iterable[dict]]:
         """``{split: examples}``, each with an ``id`` that no other example of the dataset has."""
 
+    @property
+    def cache_dir(self) -> Path:
+        """Where downloads of this dataset go."""
+        return Path(self._data_dir_root) / "downloads" / self.card()["name"]
+
+    def locate(self) -> dict[str, Path]:
+        """``{source.path: file or folder}`` of all sources: found, fetched if need be, checked."""
+        return raw.locate(self.sources(self.builder_config), self._raw_data, self.cache_dir)
+
     def note(self, **facts: Any) -> None:
         """Adds what preparation found out to the card, which is saved at its end."""
         self.info.metadata.update(facts)
@@ -71,9 +80,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
           InputError: for a missing, truncated or altered file, before anything is written.
         """
         if not self.data_path.exists():
-            name = self.card()["name"]
-            cache = Path(self._data_dir_root) / "downloads" / name
-            self._paths = raw.locate(self.sources(self.builder_config), self._raw_data, cache)
+            self._paths = self.locate()
         super().download_and_prepare(**kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:

@@ -55,6 +55,12 @@ class Helpdesk(tfds.core.GeneratorBasedBuilder):
         del raw_data  # generated: there are no upstream files
         super().__init__(**kwargs)
 
+    @classmethod
+    def sources(cls, config: HelpdeskConfig) -> tuple:
+        """None: it is generated."""
+        del config
+        return ()
+
     def _info(self) -> tfds.core.DatasetInfo:
         signal = tfds.features.Tensor
         return self.dataset_info_from_configs(

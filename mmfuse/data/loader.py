@@ -23,11 +23,22 @@ from absl import logging
 from tensorflow_datasets.core import ExampleSerializer
 
 from mmfuse.data.avmnist import Avmnist
+from mmfuse.data.banking77 import Banking77
+from mmfuse.data.cub_image_text import CubImageText
+from mmfuse.data.easy_vqa import EasyVqa
 from mmfuse.data.helpdesk import Helpdesk
+from mmfuse.data.mvsa_single import MvsaSingle
 from mmfuse.data.preprocess import build_preprocessor
 from mmfuse.errors import InputError, nearest
 
-DATASETS = {"helpdesk": Helpdesk, "avmnist": Avmnist}
+DATASETS = {
+    "helpdesk": Helpdesk,
+    "avmnist": Avmnist,
+    "banking77": Banking77,
+    "cub_image_text": CubImageText,
+    "easy_vqa": EasyVqa,
+    "mvsa_single": MvsaSingle,
+}
 FIT_LIMIT = 20_000  # training examples that statistics and vocabularies are taken from, at most
 Batch = dict
 
@@ -40,8 +51,7 @@ def make_builder(name: str, fields: dict, *, data_dir: str | None, raw_data: str
             f"{nearest(name, DATASETS)}"
         )
     builder = DATASETS[name]
-    inherited = {f.name for f in dataclasses.fields(tfds.core.BuilderConfig)}
-    allowed = [f.name for f in dataclasses.fields(builder.CONFIG) if f.name not in inherited]
+    allowed = builder_fields(builder)
     for field in fields:
         if field not in allowed:
             raise InputError(
@@ -55,6 +65,12 @@ def make_builder(name: str, fields: dict, *, data_dir: str | None, raw_data: str
             raw_data=raw_data,
             file_format="array_record",
         )
+
+
+def builder_fields(dataset: type) -> list[str]:
+    """The fields that ``data.builder`` may give for a dataset."""
+    inherited = {f.name for f in dataclasses.fields(tfds.core.BuilderConfig)}
+    return [f.name for f in dataclasses.fields(dataset.CONFIG) if f.name not in inherited]
 
 
 @contextlib.contextmanager

@@ -17,11 +17,11 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from mmfuse.data import safe
 from mmfuse.errors import InputError
 
 ENVIRONMENT = "MMFUSE_RAW_DATA"
@@ -96,13 +96,23 @@ def raw_folder(raw_data: str | None) -> Path | None:
     named = raw_data or os.environ.get(ENVIRONMENT)
     if not named:
         return None
-    if not Path(named).is_dir():
+    fault = _folder_fault(named)
+    if fault:
         origin = "--raw_data" if raw_data else ENVIRONMENT
         raise InputError(
-            f"raw data folder '{named}' ({origin}) does not exist; name the folder that holds the "
+            f"raw data folder '{named}' ({origin}) {fault}; name the folder that holds the "
             "upstream files, or none at all to download them"
         )
     return Path(named)
+
+
+def _folder_fault(folder: str) -> str | None:
+    try:
+        return None if os.listdir(folder) else "is empty"
+    except FileNotFoundError:
+        return "does not exist"
+    except OSError as error:  # not a folder, no permission
+        return f"can not be read ({error.strerror})"
 
 
 def check(source: RawFile | RawFolder, path: Path) -> None:
@@ -125,16 +135,21 @@ def _check_file(source: RawFile, path: Path) -> None:
         for chunk in _chunks(path):
             digest.update(chunk)
             size += len(chunk)
+            if size > source.size:
+                break  # a gzip file can unpack to a thousand times its size
     except EOFError as error:
         raise InputError(
             f"{path}: truncated: the gzip stream ends early; {_advice(source)}"
         ) from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"{path}: altered: not a sound gzip file; {_advice(source)}") from error
+    except OSError as error:
+        raise InputError(f"{path}: can not be read ({error.strerror}); check its mode") from error
     if size != source.size:
         fault = "truncated" if size < source.size else "altered"
+        more = " or more" if size > source.size else ""
         raise InputError(
-            f"{path}: {fault}: expected {source.size} bytes{_unpacked(path)}, found {size}; "
+            f"{path}: {fault}: expected {source.size} bytes{_unpacked(path)}, found {size}{more}; "
             f"{_advice(source)}"
         )
     if digest.hexdigest() != source.sha256:
@@ -157,10 +172,7 @@ def _chunks(path: Path) -> Iterator[bytes]:
 def _check_folder(source: RawFolder, path: Path) -> None:
     if not path.is_dir():
         raise InputError(f"{path}: missing; {_advice(source)}")
-    found = {
-        file.relative_to(path).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in path.glob(source.pattern)
-    }
+    found = {file.relative_to(path).as_posix(): _sha256(file) for file in path.glob(source.pattern)}
     listing = "".join(f"{found[name]}  {name}\n" for name in sorted(found))
     if hashlib.sha256(listing.encode()).hexdigest() == source.sha256:
         return
@@ -171,6 +183,13 @@ def _check_folder(source: RawFolder, path: Path) -> None:
         f"{fault or f'{path}: altered: at least one file {source.pattern} is not the original'}; "
         f"{_advice(source)}"
     )
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: can not be read ({error.strerror}); check its mode") from error
 
 
 def _faulty_file(sums: Path, found: dict[str, str]) -> str | None:
@@ -247,12 +266,9 @@ def _show_progress(url: str, done: int, total: int) -> None:
 
 def _unpack(source: RawFolder, archive: Path, folder: Path) -> None:
     """Unpacks the files of ``source`` from a zip whose top folder carries the commit's name."""
-    try:
-        with zipfile.ZipFile(archive) as packed:
-            for member in packed.namelist():
-                inner = PurePosixPath(*PurePosixPath(member).parts[1:])
-                if inner.match(source.pattern) and ".." not in inner.parts:
-                    (folder / inner).parent.mkdir(parents=True, exist_ok=True)
-                    (folder / inner).write_bytes(packed.read(member))
-    except (zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{source.url}: not a sound zip archive; try again later") from error
+    with safe.open_zip(archive, name=source.url) as packed:
+        for member in packed.names:
+            inner = PurePosixPath(*PurePosixPath(member).parts[1:])
+            if inner.match(source.pattern):
+                (folder / inner).parent.mkdir(parents=True, exist_ok=True)
+                (folder / inner).write_bytes(packed.read(member))
