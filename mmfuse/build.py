@@ -98,7 +98,7 @@ def build(row: Row, dataset: Dataset, devices: Devices, ablation: Ablation) -> B
     _check_batch(row, dataset)
     task = dataset.card["task"]
     for where, metric in (("metric", ablation.metric), ("train.select", row.train.select)):
-        if metrics.METRICS[metric][0] not in (task, "any"):
+        if not metrics.measures(metric, task):
             raise InputError(f"config.{where} '{metric}' is not a metric of {task}")
     model = build_model(row, dataset)
     batch = dataset.batch("train", range(1))
