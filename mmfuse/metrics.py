@@ -27,7 +27,7 @@ def classification_sums(logits: jax.Array, label: jax.Array, weight: jax.Array) 
 
 
 def regression_sums(prediction: jax.Array, label: jax.Array, weight: jax.Array) -> Sums:
-    """Sums over examples of |p - y| and of the first and second moments of p [B] and y [B]."""
+    """Sums over examples of |p - y|, (p - y)^2, and first and second moments of p [B] and y [B]."""
     p, y = prediction, label
     terms = {"abs": jnp.abs(p - y), "square": jnp.square(p - y)}
     terms |= {"p": p, "y": y, "pp": p * p, "yy": y * y, "py": p * y}
