@@ -52,8 +52,8 @@ def get_config(argument=""):
             "train": {
                 "epochs": 20,
                 "batch": 32,
-                "lr": 1e-3,
-                "weight_decay": 0.1,
+                "lr": 3e-3,
+                "weight_decay": 0.5,
                 "clip_norm": 1.0,
                 "select": "accuracy",
             },

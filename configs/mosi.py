@@ -91,6 +91,7 @@ def transcripts(task):
         "audio": {"name": "mlp", "features": FEATURES, "hidden": 16},
     }
     config.rows = rows(("text", "audio"), WORDS)
+    config.train.update(epochs=10, lr=3e-3, weight_decay=0.3)
     if task == "regression":
         config.metric = config.train.select = "mae"
     return config

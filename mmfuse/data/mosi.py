@@ -25,7 +25,6 @@ CHOICES = {
     "task": ("binary", "regression"),
     "validation": ("test", "train"),
 }
-WIDTHS = {"text": 100, "audio": 73, "video": 100}
 CITATION = (
     "Zadeh et al. 2016, MOSI (arXiv:1606.06259); features: Poria et al. 2017, Context-dependent "
     "sentiment analysis in user-generated videos (ACL, P17-1081)"
@@ -138,10 +137,11 @@ class Mosi(RawBuilder):
     def features(self) -> dict[str, Any]:
         """One vector, or 2K+1, a modality; or words."""
         config, steps = self.builder_config, 2 * self.builder_config.context + 1
-        named = {
-            name: array(steps, WIDTHS[name] + 1) if config.context else array(WIDTHS[name])
-            for name in _vectors(config)
-        }
+        widths = {name: sources.WIDTHS[name] for name in _vectors(config)}
+        if config.context:
+            named = {name: array(steps, width + 1) for name, width in widths.items()}
+        else:
+            named = {name: array(width) for name, width in widths.items()}
         named |= {"text": text()} if config.features == "transcript" else {}
         return named | {"label": array(dtype=np.int64 if config.task == "binary" else np.float32)}
 
