@@ -16,7 +16,8 @@ import tensorflow_datasets as tfds
 from mmfuse.data.loader import Dataset
 
 WORDS = 500
-LONGEST = 24  # words in a message
+LONGEST = 24  # words in a message; steps of a sequence of any length
+SPLITS = ("train", "valid", "test")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,7 @@ class RandomBuilder:
         """The dataset's card, and the splits."""
         card = dict(self.builder.info.metadata)
         split = SimpleNamespace(num_examples=self.n)
-        return SimpleNamespace(metadata=card, splits=dict.fromkeys(card["splits"], split))
+        return SimpleNamespace(metadata=card, splits=dict.fromkeys(SPLITS, split))
 
     def as_data_source(self, split: str) -> RandomBuilder:
         """Any split: they are all alike."""
@@ -57,7 +58,8 @@ def _value(rng: np.random.Generator, kind: tfds.features.FeatureConnector):
     if np.issubdtype(kind.np_dtype, np.integer):
         limits = np.iinfo(kind.np_dtype)
         return rng.integers(limits.min, limits.max, kind.shape, kind.np_dtype, endpoint=True)
-    return rng.normal(size=kind.shape).astype(kind.np_dtype)
+    shape = [LONGEST if size is None else size for size in kind.shape]
+    return rng.normal(size=shape).astype(kind.np_dtype)
 
 
 def synthetic_dataset(builder, preprocess: dict[str, dict], n: int) -> Dataset:

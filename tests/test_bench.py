@@ -145,6 +145,13 @@ def test_synthetic_examples_depend_on_their_index_alone():
     assert a[1]["text"] == b[0]["text"] != a[0]["text"]
 
 
+def test_synthetic_sequences_of_any_length_have_steps():
+    builder = make_builder("ict_mmmo", {}, data_dir=None, raw_data=None)
+    made = synthetic_dataset(builder, {"audio": {"name": "features"}}, 3)
+    assert made.train_arrays()["inputs"]["audio"].shape == (3, 24, 74)
+    assert made.sizes == {"train": 3, "valid": 3, "test": 3}
+
+
 ENCODERS = [
     {
         "text": {"name": "text_lstm", "features": 6, "embed": 5},

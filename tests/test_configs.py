@@ -16,7 +16,7 @@ from mmfuse.errors import InputError
 from mmfuse.fusion import FUSIONS, build_fusion
 from mmfuse.parallel import Devices
 from mmfuse.workdir import Workdir
-from tests import avmnist_files, pair_files
+from tests import avmnist_files, pair_files, sequence_files
 
 pytest_plugins = ["tests.commands"]
 ROOT = Path(__file__).parent.parent
@@ -30,7 +30,13 @@ ARGUMENTS = {  # a config that is not named here is tried without one
     "mvsa_single": ["", "smoke"],
     "banking77": ["", "smoke"],
     "zoo": ["", "smoke", "params", "flops", "redundant", "temporal"],
+    "mosi": ["", "published", "context", "honest", "honest_binary", "smoke"],
+    "ict_mmmo": ["", "regression", "smoke"],
+    "youtube": ["", "smoke"],
+    "mustard": ["", "4", "smoke"],
 }
+RAW = (avmnist_files, pair_files, sequence_files)  # what fabricates upstream files
+SIZES = {"n_train": 48, "n_valid": 8, "n_test": 16}  # where a builder can be told
 SPECS = [(name, argument) for name in FILES for argument in ARGUMENTS.get(name, [""])]
 
 
@@ -48,14 +54,13 @@ def here(monkeypatch):
 def prepared(tmp_path_factory):
     """Small builds of the datasets, by name and fields, so that each is made once."""
     root, made = tmp_path_factory.mktemp("configs"), {}
-    avmnist_files.fabricate(root / "raw")
-    pair_files.fabricate(root / "raw")
+    for files in RAW:
+        files.fabricate(root / "raw")
 
     def prepared(data):
-        few = {"n_train": 48, "n_valid": 8, "n_test": 16}
         allowed = builder_fields(DATASETS[data["name"]])
-        fields = data["builder"] | {n: size for n, size in few.items() if n in allowed}
-        key = (data["name"], *fields.items())
+        fields = data["builder"] | {n: size for n, size in SIZES.items() if n in allowed}
+        key = (data["name"], repr(fields))
         if key not in made:
             builder = make_builder(
                 data["name"], fields, data_dir=str(root), raw_data=str(root / "raw")
@@ -70,8 +75,8 @@ def prepared(tmp_path_factory):
 
 @pytest.mark.parametrize(("name", "argument"), SPECS)
 def test_every_row_builds_on_eight_devices(name, argument, prepared, monkeypatch):
-    avmnist_files.trust(prepared.raw, monkeypatch)
-    pair_files.trust(prepared.raw, monkeypatch)
+    for files in RAW:
+        files.trust(prepared.raw, monkeypatch)
     config = load(name, argument)
     ablation = resolve(config)
     dataset, devices = prepared(ablation.data), Devices(ablation.parallel["mode"])
