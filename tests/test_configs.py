@@ -25,6 +25,7 @@ ARGUMENTS = {  # a config that is not named here is tried without one
     "helpdesk": ["", "redundant", "unique", "synergy"],
     "quickstart": ["", "smoke"],
     "avmnist": ["", "full", "speaker", "smoke"],
+    "robustness": ["", "audio_snr=0+drop_text=0.5+train_drop=0.2", "smoke"],
     "zoo": ["", "smoke", "params", "flops", "redundant", "temporal"],
 }
 SPECS = [(name, argument) for name in FILES for argument in ARGUMENTS.get(name, [""])]
