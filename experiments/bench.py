@@ -90,7 +90,7 @@ class Dispatch:
     """A compiled row with one dispatch of random examples in place: calling it trains them.
 
     Attributes: ``seconds`` and ``programs`` of compiling, ``state`` the start, ``data`` the arrays
-    of the training split, ``order`` [steps, R, B] into them.
+    of the training split (streamed: of this dispatch), ``order`` [steps, R, B] into them.
     """
 
     def __init__(self, built: Built, dataset: Dataset, devices: Devices, seeds: tuple[int, ...]):
@@ -98,11 +98,8 @@ class Dispatch:
         executables, self.state = compile_row(built, dataset, devices, seeds)
         self.seconds, self.programs = executables.seconds, devices.compilations - before
         shape, rng = executables.order_shape, np.random.default_rng(0)
-        n = dataset.sizes["train"] if dataset.resident else int(np.prod(shape))
-        self.order = rng.integers(n, size=shape).astype(np.int32)
-        self.data = dataset.train_arrays() or dataset.batch(
-            "train", np.arange(n) % dataset.sizes["train"]
-        )
+        self.order = rng.integers(dataset.sizes["train"], size=shape).astype(np.int32)
+        self.data = dataset.train_arrays() or next(dataset.stream([self.order]))
         self.train = executables.train
         live = np.ones(len(self.order), bool)
         self._placed = self.train.place(self.state, self.data, self.order, live)
@@ -158,6 +155,9 @@ def main(argv: list[str]) -> int:
     devices = Devices(ablation.parallel["mode"], ablation.parallel["devices"])
     twins = _load_twins(cores, devices) if args.against else None
     dataset = _dataset(ablation, args)
+    if twins and not dataset.resident:
+        raise InputError("--against=torch needs the training split in memory: it is larger than "
+                         "config.data.resident_bytes")  # fmt: skip
     print(f"{devices.count} x {devices.kind}, {cores} CPU cores, mode {devices.mode}, "
           f"jax {jax.__version__}{f', torch {twins.torch.__version__}' if twins else ''}; "
           f"{'CPU time' if args.cpu_time else 'wall time'}, {args.repeats} repeats")  # fmt: skip

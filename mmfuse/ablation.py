@@ -17,13 +17,14 @@ from mmfuse.metrics import METRICS
 from mmfuse.optim import OPTIMISERS, SCHEDULES
 from mmfuse.parallel import MODES
 from mmfuse.train import LAST, TrainSettings
+from mmfuse.transforms import LISTS, build_transforms
 
 SECTIONS = {  # section: its keys, or None where the entries are checked by what they configure
     "name": None,
     "seeds": None,
     "baseline": None,
     "metric": None,
-    "data": {"name", "builder", "preprocess", "resident_bytes"},
+    "data": {"name", "builder", "preprocess", "resident_bytes", *LISTS},
     "encoders": None,
     "fusion": None,
     "budget": None,
@@ -40,7 +41,7 @@ NESTED = (  # what must have keys of its own, outer before inner; * = every key
     "rows.*.encoders", "rows.*.encoders.*",
 )  # fmt: skip
 DEFAULTS = {
-    "data": {"builder": {}, "resident_bytes": 2**31},
+    "data": {"builder": {}, "resident_bytes": 2**31, **dict.fromkeys(LISTS, ())},
     "train": dataclasses.asdict(TrainSettings()),
     "parallel": {"mode": "pmap", "devices": 0, "replicas": 0},
 }
@@ -248,6 +249,8 @@ def _data(data: dict) -> dict:
     size = data["resident_bytes"]
     if not isinstance(size, int | float) or not 0 <= size < math.inf:
         raise InputError(f"config.data.resident_bytes must be a number of bytes, got {size!r}")
+    for which in LISTS:
+        build_transforms(data, which)  # checked here; made again where the data is known
     return data
 
 

@@ -22,6 +22,7 @@ from mmfuse.model import FusionModel, modalities_read, shipped
 from mmfuse.parallel import Devices
 from mmfuse.store import Store, shapes_of
 from mmfuse.train import LAST, Program, TrainSettings, make_program
+from mmfuse.transforms import LISTS, build_transforms, check_shapes
 
 
 def build_model(row: Row, dataset: Dataset) -> FusionModel:
@@ -103,6 +104,9 @@ def build(row: Row, dataset: Dataset, devices: Devices, ablation: Ablation) -> B
     model = build_model(row, dataset)
     batch = dataset.batch("train", range(1))
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
+    transforms = {which: build_transforms(ablation.data, which) for which in LISTS}
+    for which, those in transforms.items():
+        check_shapes(those, shapes, which)
     facts = {"model": repr(model), "products": products.value, "shapes": shapes_of(shapes)}
     store = devices.store if shipped(model) else Store()
     costs = store.cached(facts, lambda: _costs(model, shapes, row))
@@ -110,7 +114,7 @@ def build(row: Row, dataset: Dataset, devices: Devices, ablation: Ablation) -> B
     return Built(
         row=row,
         model=model,
-        program=make_program(model, task, row.train, steps),
+        program=make_program(model, task, row.train, steps, **transforms),
         steps_per_epoch=steps,
         reads=modalities_read(model.fusion, dataset.modalities),
         **costs,

@@ -20,7 +20,7 @@ from mmfuse.build import Built
 from mmfuse.checkpoint import Checkpoints
 from mmfuse.data.loader import Dataset, epoch_order
 from mmfuse.parallel import Devices
-from mmfuse.programs import Executables, compile_row
+from mmfuse.programs import Executables, compile_row, steps_at_once
 from mmfuse.train import LAST, chunk_orders
 
 
@@ -126,7 +126,7 @@ def evaluate(executables: Executables, task: str, params, batches) -> list[dict]
     return [metrics.finalise(task, jax.tree.map(lambda s, i=i: s[i], sums)) for i in range(lanes)]
 
 
-def _dispatches(
+def dispatches(
     run: Run, built: Built, dataset: Dataset, seeds: tuple[int, ...], resident: Any
 ) -> Iterator[tuple]:
     """The arguments (data, order, live) of every dispatch that this epoch still needs."""
@@ -135,15 +135,31 @@ def _dispatches(
         lambda seed, epoch: epoch_order(seed, epoch, *size),
         seeds,
         run.epoch,
-        built.settings.steps_per_dispatch,
+        steps_at_once(built, dataset, len(seeds)),
     )[run.dispatch :]
     if resident is not None:
         yield from ((resident, order, live) for order, live in orders)
         return
     streamed = dataset.stream([order for order, _ in orders])
-    for data, (order, live) in zip(streamed, orders, strict=True):
-        places = np.arange(order.size, dtype=np.int32).reshape(order.shape)
-        yield data, np.where(order < 0, order, places), live
+    yield from ((data, *rest) for data, rest in zip(streamed, orders, strict=True))
+
+
+def trained(executables: Executables, state: Any, ahead: Iterator[tuple]) -> Iterator[Any]:
+    """The state after each of the dispatches (data, order, live) of an iterator.
+
+    While the devices work on one, the host reads and places the arguments of the next.
+    """
+    train = executables.train
+    placed = _next(executables, ahead)
+    while placed is not None:
+        state = train.run((*train.place(state), *placed))
+        placed = _next(executables, ahead)
+        yield jax.block_until_ready(state)
+
+
+def _next(executables: Executables, ahead: Iterator[tuple]) -> tuple | None:
+    args = next(ahead, None)
+    return None if args is None else executables.train.place(*args, first=1)
 
 
 def train_group(
@@ -172,10 +188,10 @@ def train_group(
     report("compiled", clock["compile_seconds"])
     saved = time.perf_counter()
     while run.epoch < settings.epochs and not all(run.selection.stopped):
-        for data, order, live in _dispatches(run, built, dataset, seeds, resident):
-            start = time.perf_counter()
-            run.state = jax.block_until_ready(executables.train(run.state, data, order, live))
-            run.dispatch += 1
+        start = time.perf_counter()
+        ahead = dispatches(run, built, dataset, seeds, resident)
+        for state in trained(executables, run.state, ahead):
+            run.state, run.dispatch = state, run.dispatch + 1
             run.seconds += time.perf_counter() - start
             stopping = stop()  # asked once: a signal between two questions would not be saved
             if stopping or time.perf_counter() - saved >= settings.checkpoint_seconds:
@@ -183,6 +199,7 @@ def train_group(
                 saved = time.perf_counter()
             if stopping:
                 raise Interrupted
+            start = time.perf_counter()
         start = time.perf_counter()
         batches = valid or dataset.eval_batches("valid", settings.eval_batch)
         _end_epoch(run, built, evaluate(executables, task, run.state.params, batches), task)

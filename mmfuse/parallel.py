@@ -154,9 +154,9 @@ class Compiled:
         """The program as data that can be pickled, see ``Devices.revive``."""
         return (*serialize_executable.serialize(self.executable), self.batch_axes)
 
-    def place(self, *args) -> tuple:
-        """Arguments in the form that ``run`` takes without moving them again."""
-        return self.devices.place(args, self.batch_axes)
+    def place(self, *args, first: int = 0) -> tuple:
+        """Arguments, from number ``first`` on, in the form that ``run`` takes as they are."""
+        return self.devices.place(args, self.batch_axes[first : first + len(args)])
 
     def run(self, placed: tuple):
         """Calls the executable on arguments from ``place``."""

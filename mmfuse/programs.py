@@ -10,7 +10,7 @@ import numpy as np
 
 from mmfuse.build import Built
 from mmfuse.convolution import products
-from mmfuse.data.loader import Dataset
+from mmfuse.data.loader import STREAMED_BYTES, Dataset
 from mmfuse.model import shipped
 from mmfuse.parallel import Compiled, Devices
 from mmfuse.store import Store, shapes_of
@@ -21,10 +21,18 @@ from mmfuse.train import TrainState, split_epoch
 class Executables:
     """The compiled programs of a row for a group of seeds: one each, however long it trains."""
 
-    train: Compiled
+    train: Compiled  # on (state, data, order, live)
     evaluate: Compiled
     order_shape: tuple[int, int, int]  # [steps, R, B] of the order that ``train`` takes
     seconds: float  # spent tracing and compiling, or loading what was kept
+
+
+def steps_at_once(built: Built, dataset: Dataset, replicas: int) -> int:
+    """How many steps a dispatch may have: no more than the memory for streamed examples allows."""
+    limit, step = built.settings.steps_per_dispatch, built.settings.batch * replicas
+    if dataset.resident:
+        return limit
+    return max(1, min(limit, STREAMED_BYTES // (step * dataset.example_bytes)))
 
 
 def compile_row(
@@ -36,9 +44,9 @@ def compile_row(
     """
     settings = built.settings
     example = dataset.batch("train", range(1))
-    _, length = split_epoch(built.steps_per_epoch, settings.steps_per_dispatch)
+    _, length = split_epoch(built.steps_per_epoch, steps_at_once(built, dataset, len(seeds)))
     order = np.zeros((length, len(seeds), settings.batch), np.int32)
-    data = dataset.train_arrays() or _repeated(example, order.size)
+    data = dataset.train_arrays() or _streamed(example, order.shape)
     facts = _facts(built, devices) | {"seeds": seeds, "order": order.shape, "data": shapes_of(data)}
     store = devices.store if shipped(built.model) else Store()
     kept = store.load(facts)
@@ -50,7 +58,7 @@ def compile_row(
         else:
             seconds = train.seconds + evaluate.seconds
             return Executables(train, evaluate, order.shape, seconds), kept["state"]
-    made, state = _compile(built, devices, seeds, example, data, order)
+    made, state = _compile(built, devices, seeds, example, data, order, dataset.resident)
     if store.keeps:
         programs = [made.train.dump(), made.evaluate.dump()]
         store.save(facts, {"state": jax.device_get(state), "programs": programs})
@@ -58,17 +66,25 @@ def compile_row(
 
 
 def _compile(
-    built: Built, devices: Devices, seeds, example: dict, data: dict, order: np.ndarray
+    built: Built,
+    devices: Devices,
+    seeds,
+    example: dict,
+    data: dict,
+    order: np.ndarray,
+    resident: bool,
 ) -> tuple[Executables, TrainState]:
     settings, program = built.settings, built.program
     seeds = np.array(seeds, np.uint32)
     init = devices.compile(program.init, (seeds, example), (None, None))
     state = init(seeds, example)
+    chunk, axis = (program.train_chunk, None) if resident else (program.train_batches, 2)
     train = devices.compile(
-        program.train_chunk, (state, data, order, np.ones(len(order), bool)), (None, None, 2, None)
+        chunk, (state, data, order, np.ones(len(order), bool)), (None, axis, 2, None)
     )
     batch = _repeated(example, settings.eval_batch)
     batch["weight"] = np.ones(settings.eval_batch, np.float32)
+    batch["index"] = np.zeros(settings.eval_batch, np.int32)
     evaluate = devices.compile(program.evaluate, (state.params, batch), (None, 0))
     seconds = init.seconds + train.seconds + evaluate.seconds
     return Executables(train, evaluate, order.shape, seconds), state
@@ -80,6 +96,7 @@ def _facts(built: Built, devices: Devices) -> dict:
         "model": repr(built.model),
         "task": built.program.task,
         "train": dataclasses.asdict(built.settings),
+        "transforms": repr((built.program.train_transforms, built.program.eval_transforms)),
         "steps_per_epoch": built.steps_per_epoch,
         "devices": [devices.mode, devices.kind, [device.id for device in devices.devices]],
         "products": products.value,
@@ -88,3 +105,8 @@ def _facts(built: Built, devices: Devices) -> dict:
 
 def _repeated(example: dict, n: int) -> dict:
     return jax.tree.map(lambda x: np.repeat(x, n, axis=0), example)
+
+
+def _streamed(example: dict, shape: tuple[int, ...]) -> dict:
+    """The example at every place of an order of this shape."""
+    return jax.tree.map(lambda x: np.broadcast_to(x[0], (*shape, *x.shape[1:])), example)

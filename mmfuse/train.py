@@ -19,6 +19,8 @@ import numpy as np
 import optax
 
 from mmfuse import metrics, optim
+from mmfuse.transforms import Transform
+from mmfuse.transforms.apply import EVALUATION, apply, places
 
 LAST = "last"
 
@@ -66,12 +68,14 @@ class TrainState:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """The pure functions of one row: a model, its optimiser, its task."""
+    """The pure functions of one row: a model, its optimiser, its task, what befalls its input."""
 
     model: nn.Module
     optimizer: optax.GradientTransformation
     task: str
     label_smoothing: float = 0.0
+    train_transforms: tuple[Transform, ...] = ()
+    eval_transforms: tuple[Transform, ...] = ()
 
     def init(self, seeds: jax.Array, batch: dict, *, axis_name: str | None) -> TrainState:
         """The state of the seeds, uint32 [R], for batches like ``batch`` (leaves [B, ...])."""
@@ -106,9 +110,24 @@ class Program:
     ) -> tuple[jax.Array, metrics.Sums]:
         """Summed loss and metric sums of the model's output for a batch.
 
-        The loss that is minimised is the task's plus all auxiliary ones; each has its own sum.
+        An example that was mixed of two counts as its two labels, each with its share.
         """
         label, weight = batch["label"], batch["weight"]
+        if "mixed" not in batch:
+            return self._score_labels(output, losses, label, weight, smoothing)
+        own, other = weight * batch["mixed"]["share"], batch["mixed"]["label"]
+        parts = [(label, own), (other, weight - own)]
+        return jax.tree.map(
+            jnp.add, *(self._score_labels(output, losses, *part, smoothing) for part in parts)
+        )
+
+    def _score_labels(
+        self, output: jax.Array, losses: dict, label: jax.Array, weight: jax.Array, smoothing: float
+    ) -> tuple[jax.Array, metrics.Sums]:
+        """Sums over examples with these labels and weights, both [B].
+
+        The loss that is minimised is the task's plus all auxiliary ones; each has its own sum.
+        """
         loss = jnp.sum(optim.LOSSES[self.task](output, label, smoothing=smoothing) * weight)
         auxiliary = {
             f"{metrics.AUXILIARY}{name}": jnp.sum(optim.auxiliary(value, label) * weight)
@@ -160,24 +179,50 @@ class Program:
         the chunk and leave the state as it is.
         """
 
-        def step(state, index):
-            batch = jax.tree.map(lambda x: jnp.take(x, jnp.maximum(index, 0), axis=0), data)
-            batch["weight"] = (index >= 0).astype(jnp.float32)
+        def gather(index):
+            return jax.tree.map(lambda x: jnp.take(x, jnp.maximum(index, 0), axis=0), data), index
+
+        return self._scan(state, order, live, gather, axis_name)
+
+    def train_batches(self, state, data, order, live, *, axis_name) -> TrainState:
+        """As ``train_chunk``, for ``data`` that already lies in the order: [steps, R, B, ...]."""
+        return self._scan(state, (data, order), live, lambda step: step, axis_name)
+
+    def _scan(self, state, steps, live, batch_of, axis_name) -> TrainState:
+        """A scan over steps; ``batch_of(a step) -> (batch of every replica, its order [R, B])``."""
+
+        def step(state, now):
+            batch, index = batch_of(now)
+            batch = dict(batch, weight=(index >= 0).astype(jnp.float32))
             # Padding has no modality, so that statistics of a batch can leave it out.
             real = index >= 0
             batch["masks"] = jax.tree.map(
                 lambda x: x & real.reshape(real.shape + (1,) * (x.ndim - real.ndim)), batch["masks"]
             )
+            if self.train_transforms:
+                batch = jax.vmap(lambda s, b: self._transformed(s, b, axis_name))(state, batch)
             return jax.vmap(lambda s, b: self.train_step(s, b, axis_name=axis_name))(state, batch)
 
         def body(state, xs):
-            index, alive = xs
-            return jax.lax.cond(alive, step, lambda s, _: s, state, index), None
+            now, alive = xs
+            return jax.lax.cond(alive, step, lambda s, _: s, state, now), None
 
-        return jax.lax.scan(body, state, (order, live))[0]
+        return jax.lax.scan(body, state, (steps, live))[0]
+
+    def _transformed(self, state: TrainState, batch: dict, axis_name: str | None) -> dict:
+        """The batch of one replica after the training transforms, keyed by seed, step and place."""
+        key = jax.random.fold_in(jax.random.key(state.seed), state.step)
+        who = places(len(batch["label"]), axis_name)
+        return apply(self.train_transforms, key, batch, who, axis_name=axis_name)
 
     def evaluate(self, params, batch: dict, *, axis_name: str | None) -> metrics.Sums:
-        """Metric sums of one batch (leaves [B, ...]) for every replica of ``params`` [R, ...]."""
+        """Metric sums of one batch (leaves [B, ...]) for every replica of ``params`` [R, ...].
+
+        ``batch["index"]`` int32 [B], each example's place in its split, keys the transforms.
+        """
+        if self.eval_transforms:
+            key = jax.random.key(EVALUATION)
+            batch = apply(self.eval_transforms, key, batch, batch["index"], axis_name=axis_name)
         sums = jax.vmap(lambda p: self._forward(p, batch)[1])(params)
         return _psum(sums, axis_name)
 
@@ -187,9 +232,16 @@ def _psum(tree, axis_name: str | None):
 
 
 def make_program(
-    model: nn.Module, task: str, settings: TrainSettings, steps_per_epoch: int
+    model: nn.Module,
+    task: str,
+    settings: TrainSettings,
+    steps_per_epoch: int,
+    **transforms: tuple[Transform, ...],
 ) -> Program:
-    """The program of a row; the schedule runs over ``epochs * steps_per_epoch`` steps."""
+    """The program of a row; the schedule runs over ``epochs * steps_per_epoch`` steps.
+
+    ``transforms`` are the lists ``train_transforms`` and ``eval_transforms`` of the config.
+    """
     schedule = optim.make_schedule(
         settings.schedule, settings.lr, settings.epochs * steps_per_epoch, settings.warmup
     )
@@ -200,7 +252,7 @@ def make_program(
         clip_norm=settings.clip_norm,
         momentum=settings.momentum,
     )
-    return Program(model, optimizer, task, settings.label_smoothing)
+    return Program(model, optimizer, task, settings.label_smoothing, **transforms)
 
 
 def split_epoch(steps: int, limit: int) -> tuple[int, int]:

@@ -36,12 +36,18 @@ class Linear(nn.Module):
 
 
 def make(
-    optimizer=None, *, task="classification", dropout=0.0, smoothing=0.0, auxiliary=False
+    optimizer=None,
+    *,
+    task="classification",
+    dropout=0.0,
+    smoothing=0.0,
+    auxiliary=False,
+    **transforms,
 ) -> Program:
     """By default plain gradient descent: unlike Adam it shows a gradient of the wrong size."""
     outputs = CLASSES if task == "classification" else 1
     model = Linear(outputs, dropout, auxiliary)
-    return Program(model, optimizer or optax.sgd(0.5), task, smoothing)
+    return Program(model, optimizer or optax.sgd(0.5), task, smoothing, **transforms)
 
 
 def data(task="classification", n=N):

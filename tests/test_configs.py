@@ -29,6 +29,7 @@ ARGUMENTS = {  # a config that is not named here is tried without one
     "easy_vqa": ["", "full", "smoke"],
     "mvsa_single": ["", "smoke"],
     "banking77": ["", "smoke"],
+    "robustness": ["", "audio_snr=0+drop_text=0.5+train_drop=0.2", "smoke"],
     "zoo": ["", "smoke", "params", "flops", "redundant", "temporal"],
     "mosi": ["", "published", "context", "honest", "honest_binary", "smoke"],
     "ict_mmmo": ["", "regression", "smoke"],

@@ -2,11 +2,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from mmfuse.data import loader
-from mmfuse.data.loader import Dataset, epoch_order, make_builder
+from mmfuse.data.loader import Dataset, epoch_order, host_part, make_builder
 from mmfuse.errors import InputError
 from tests import tiny
 
@@ -193,8 +194,47 @@ def test_stream_gives_the_ordered_examples(tmp_path_factory):
     found = list(streamed.stream(orders))
     for order, batch in zip(orders, found, strict=True):
         expected = streamed.batch("train", np.maximum(order, 0).ravel())
-        np.testing.assert_array_equal(batch["label"], expected["label"])
-        np.testing.assert_array_equal(batch["inputs"]["text"], expected["inputs"]["text"])
+        assert batch["inputs"]["text"].shape == (*order.shape, 8)
+        np.testing.assert_array_equal(batch["label"].ravel(), expected["label"])
+        np.testing.assert_array_equal(
+            batch["inputs"]["text"].reshape(4, 8), expected["inputs"]["text"]
+        )
+
+
+def test_evaluation_is_read_ahead_in_the_same_batches(dataset, tmp_path_factory):
+    streamed = tiny.dataset(tmp_path_factory, resident_bytes=0)
+    pairs = zip(streamed.eval_batches("valid", 16), dataset.eval_batches("valid", 16), strict=True)
+    for found, expected in pairs:
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert expected["index"].tolist() == [*range(32, 40), *[39] * 8]
+    with pytest.raises(PermissionError, match="open_test"):
+        next(streamed.eval_batches("test", 8))
+
+
+def test_the_processes_share_every_batch_of_an_epoch():
+    """Together they read each example once; none depends on what the others read."""
+    whole = epoch_order(3, 5, 50, 8)
+    parts = [host_part(epoch_order(3, 5, 50, 8), process, 4) for process in range(4)]
+    assert [part.shape for part in parts] == [(7, 2)] * 4
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
+    flat = np.concatenate([part.ravel() for part in parts])
+    assert sorted(flat[flat >= 0]) == list(range(50))
+    replicas = np.stack([whole, epoch_order(4, 5, 50, 8)], axis=1)  # [steps, R, B]
+    np.testing.assert_array_equal(host_part(replicas, 1, 4)[:, 0], parts[1])
+    np.testing.assert_array_equal(host_part(whole, 0, 1), whole)
+    with pytest.raises(InputError, match="batch 8 is not divisible by 3 processes"):
+        host_part(whole, 0, 3)
+
+
+def test_what_is_fitted_on_is_limited_in_bytes_too(tmp_path_factory, monkeypatch):
+    monkeypatch.setattr(loader, "READ_AT_ONCE", 10)
+    monkeypatch.setattr(loader, "FIT_BYTES", 25 * 8000 * 2)  # 25 waveforms alone would fill it
+    dataset = tiny.dataset(tmp_path_factory)
+    audio = dataset.train_arrays()["inputs"]["audio"]
+    assert len(audio) == 100
+    means = [np.abs(audio[:n].mean((0, 1))).max() for n in (10, 20, 30, 100)]
+    assert np.argmin(means) in (0, 1, 2)
+    assert min(means) < 1e-4 < means[3]
 
 
 def test_large_training_splits_are_fitted_on_their_first_part(tmp_path_factory, monkeypatch):

@@ -1,5 +1,6 @@
 """Selection, early stopping, and runs that are stopped, resumed, streamed or damaged."""
 
+import dataclasses
 import math
 
 import jax
@@ -37,7 +38,8 @@ def compiled(monkeypatch, cache):
     original = loop.compile_row
 
     def cached(built, dataset, devices, seeds):
-        key = (built.settings.epochs, dataset.resident)  # all that changes a program here
+        transforms = built.program.train_transforms, built.program.eval_transforms
+        key = (built.settings.epochs, dataset.resident, transforms)  # what changes a program here
         if key not in cache:
             cache[key] = original(built, dataset, devices, seeds)
         return cache[key]
@@ -179,6 +181,28 @@ def test_a_streamed_run_gives_the_same_bits(whole, built, tmp_path_factory, tmp_
     same(run(built, streamed, tmp_path / "cut")[0], whole)
 
 
+def test_transformed_input_is_the_same_after_a_stop_and_when_streamed(
+    dataset, compiled, tmp_path_factory, tmp_path
+):
+    noise = {"name": "noise", "modality": "audio", "snr_db": 0.0}
+    lists = {
+        "train_transforms": (noise, {"name": "swap", "modality": "text", "p": 0.5}),
+        "eval_transforms": (noise,),
+    }
+    built, clean = tiny.built(dataset, data=lists, **SETTINGS), tiny.built(dataset, **SETTINGS)
+    whole, asked = run(built, dataset, tmp_path / "whole")[0], iter(range(1, 100))
+    with pytest.raises(Interrupted):
+        run(built, dataset, tmp_path / "cut", stop=lambda: next(asked) >= 4)
+    same(run(built, dataset, tmp_path / "cut")[0], whole)
+    streamed = tiny.dataset(tmp_path_factory, resident_bytes=0)
+    found = run(built, streamed, tmp_path / "streamed")[0]  # another program, the same draws
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
+        *(jax.device_get(r.state.params) for r in (found, whole)),
+    )
+    assert run(clean, dataset, tmp_path / "clean")[0].curves != whole.curves
+
+
 def test_a_row_compiles_three_programs_however_long_it_trains(dataset, tmp_path):
     row, devices = tiny.built(dataset, **SETTINGS)
     with counting() as programs:
@@ -201,19 +225,19 @@ def nan_at(monkeypatch, dispatch):
     def hurt(x):
         return np.concatenate([np.asarray(x)[:1], np.full_like(np.asarray(x)[1:], np.nan)])
 
-    class Executables:
-        def __init__(self, executables):
-            self.evaluate = executables.evaluate
-            self.seconds, self._train = executables.seconds, executables.train
+    class Train:
+        def __init__(self, train):
+            self._train, self.run = train, train.run
 
-        def train(self, state, *args):
-            if next(count) == dispatch:
-                state = state.replace(params=jax.tree.map(hurt, jax.device_get(state.params)))
-            return self._train(state, *args)
+        def place(self, *args, first=0):
+            if not first and next(count) == dispatch:
+                state = args[0].replace(params=jax.tree.map(hurt, jax.device_get(args[0].params)))
+                args = (state,)
+            return self._train.place(*args, first=first)
 
     def compile_row(*args):
         executables, state = original(*args)
-        return Executables(executables), state
+        return dataclasses.replace(executables, train=Train(executables.train)), state
 
     monkeypatch.setattr(loop, "compile_row", compile_row)
 

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from mmfuse import programs
 from mmfuse.fusion import FUSIONS
 from mmfuse.model import shipped
 from mmfuse.parallel import Devices
@@ -87,6 +88,27 @@ def test_what_makes_another_program_is_another_key(dataset, tmp_path):
         before = devices.compilations
         compile_row(other, dataset, devices, seeds)
         assert devices.compilations == before + 3
+
+
+def test_transforms_make_another_program(dataset):
+    swap = {"name": "swap", "modality": "text", "p": 0.5}
+    found = [
+        programs._facts(*tiny.built(dataset, data=data))
+        for data in ({}, {"train_transforms": (swap,)}, {"eval_transforms": (swap,)},
+                     {"eval_transforms": (swap | {"p": 0.4},)})
+    ]  # fmt: skip
+    assert all(a != b for number, a in enumerate(found) for b in found[:number])
+
+
+def test_a_streamed_dispatch_is_as_long_as_its_memory(tmp_path_factory, dataset, monkeypatch):
+    streamed = tiny.dataset(tmp_path_factory, resident_bytes=0)
+    row, _ = tiny.built(dataset, steps_per_dispatch=5)
+    step = 16 * 2 * streamed.example_bytes
+    for size, steps in ((1, 1), (3 * step + 1, 3), (100 * step, 5)):
+        monkeypatch.setattr(programs, "STREAMED_BYTES", size)
+        assert programs.steps_at_once(row, streamed, 2) == steps
+    monkeypatch.setattr(programs, "STREAMED_BYTES", 1)
+    assert programs.steps_at_once(row, dataset, 2) == 5
 
 
 class PlugIn(FUSIONS["concat"]):

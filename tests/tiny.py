@@ -59,8 +59,10 @@ def dataset(tmp_path_factory, *, resident_bytes=2**31, preprocess=None) -> Datas
     return Dataset(folder, preprocess or PREPROCESS, resident_bytes=resident_bytes)
 
 
-def built(dataset, row=0, mode="pmap", devices=1, **train):
-    """(Built, Devices) of one row of ``config``."""
-    ablation = resolve(config(**train))
+def built(dataset, row=0, mode="pmap", devices=1, data=None, **train):
+    """(Built, Devices) of one row of ``config``, with more entries of ``config.data``."""
+    changed = config(**train)
+    changed.data.update(data or {})
+    ablation = resolve(changed)
     on = Devices(mode, devices)
     return build(ablation.rows[row], dataset, on, ablation), on

@@ -13,10 +13,12 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import grain
+import jax
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
@@ -47,7 +49,11 @@ DATASETS = {
     "youtube": Youtube,
     "mustard": Mustard,
 }
-FIT_LIMIT = 20_000  # training examples that statistics and vocabularies are taken from, at most
+FIT_LIMIT = 20_000  # training examples that statistics and vocabularies are taken from, at most,
+FIT_BYTES = 2**29  # and the bytes of them as they are stored, about
+READ_AT_ONCE = 256  # examples, while looking for those
+STREAMED_BYTES = 2**25  # preprocessed examples that a streamed dispatch holds, about
+READERS = max(2, min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 8))
 Batch = dict
 
 
@@ -134,7 +140,8 @@ class Dataset:
 
     Attributes: ``card`` (the builder's metadata), ``sizes`` {split: n}, ``modalities``,
     ``preprocessors`` {modality: fitted}, ``fingerprint`` (sha256 of files and preprocessing),
-    ``resident`` (whether the training split is held as arrays).
+    ``example_bytes`` (of one preprocessed example), ``resident`` (whether the training split is
+    held as arrays).
     """
 
     def __init__(self, builder, preprocess: dict[str, dict], *, resident_bytes: int):
@@ -144,7 +151,8 @@ class Dataset:
         self.sizes = {
             split: builder.info.splits[split].num_examples for split in builder.info.splits
         }
-        fitting = self._columns("train", range(min(self.sizes["train"], FIT_LIMIT)))
+        self._sources: dict = {}
+        fitting = self._fitting()
         self.preprocessors = {}
         for name, fields in preprocess.items():
             unfitted = _build(self.card, name, dict(fields))
@@ -154,7 +162,8 @@ class Dataset:
         learned = json.dumps([{n: dict(f) for n, f in preprocess.items()}, states], sort_keys=True)
         files = files_fingerprint(builder.data_path)
         self.fingerprint = hashlib.sha256((files + learned).encode()).hexdigest()
-        self.resident = self._bytes_per_example() * self.sizes["train"] <= resident_bytes
+        self.example_bytes = self._bytes_per_example()
+        self.resident = self.example_bytes * self.sizes["train"] <= resident_bytes
         self._train = self._all_train(fitting) if self.resident else None
         self.test_openings = 0
 
@@ -169,8 +178,22 @@ class Dataset:
         return sum(part.nbytes for part in parts)
 
     def _columns(self, split: str, indices) -> dict[str, list]:
-        rows = self._builder.as_data_source(split).__getitems__(list(indices))
+        if split not in self._sources:
+            self._sources[split] = self._builder.as_data_source(split)
+        rows = self._sources[split].__getitems__(list(indices))
         return {name: [row[name] for row in rows] for name in rows[0]}
+
+    def _fitting(self) -> dict[str, list]:
+        """The first training examples, as many as preprocessing is fitted on."""
+        limit, columns, size = min(self.sizes["train"], FIT_LIMIT), {}, 0
+        for start in range(0, limit, READ_AT_ONCE):
+            part = self._columns("train", range(start, min(start + READ_AT_ONCE, limit)))
+            for name, values in part.items():
+                columns.setdefault(name, []).extend(values)
+                size += sum(_bytes(value) for value in values)
+            if size >= FIT_BYTES:
+                break
+        return columns
 
     def _all_train(self, fitting: dict[str, list]) -> Batch:
         whole = len(fitting["label"]) == self.sizes["train"]  # else read again
@@ -213,30 +236,47 @@ class Dataset:
         return self._train
 
     def eval_batches(self, split: str, size: int) -> Iterator[Batch]:
-        """Consecutive batches of exactly ``size`` with a ``weight`` [size]: 0 marks the padding."""
-        for start in range(0, self.sizes[split], size):
-            real = min(size, self.sizes[split] - start)
-            indices = np.minimum(np.arange(start, start + size), self.sizes[split] - 1)
-            weight = (np.arange(size) < real).astype(np.float32)
-            yield self.batch(split, indices) | {"weight": weight}
+        """Consecutive batches of exactly ``size``, with a ``weight`` [size]: 0 marks the padding.
+
+        ``index`` int32 [size] is each example's place in the split.
+        """
+
+        def read(start: int) -> Batch:
+            index = np.minimum(np.arange(start, start + size, dtype=np.int32), last)
+            weight = (np.arange(start, start + size) <= last).astype(np.float32)
+            return self.batch(split, index) | {"weight": weight, "index": index}
+
+        last = self.sizes[split] - 1
+        starts = range(0, self.sizes[split], size)
+        yield from map(read, starts) if self.resident else _ahead(starts, read)
 
     def open_test(self, size: int) -> Iterator[Batch]:
         """The one way to the test split; every opening is counted for the record."""
         self.test_openings += 1
         return self.eval_batches("test", size)
 
-    def stream(self, orders: list[np.ndarray]) -> Iterator[Batch]:
-        """For each order (any shape of indices, -1 = padding) its examples, flattened in order.
+    def stream(self, orders: Sequence[np.ndarray]) -> Iterator[Batch]:
+        """For each order (any shape of indices, -1 = padding) its examples, leaves [*shape, ...].
 
-        Read ahead in background threads by grain; the order is given, so a resumed run streams the
-        very same examples from where it stopped.
+        Read ahead in background threads; the order is given, so a resumed run streams the very same
+        examples from where it stopped.
         """
-        chunks = grain.MapDataset.source(orders).map(
-            lambda order: self.batch("train", np.maximum(order, 0).reshape(-1))
-        )
-        return iter(
-            chunks.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=2))
-        )
+
+        def read(order: np.ndarray) -> Batch:
+            flat = self.batch("train", np.maximum(order, 0).reshape(-1))
+            return jax.tree.map(lambda x: x.reshape(*order.shape, *x.shape[1:]), flat)
+
+        return _ahead(orders, read)
+
+
+def _ahead(items: Sequence, read: Callable[[Any], Batch]) -> Iterator[Batch]:
+    """``map(read, items)`` in order, read ahead by grain: at most 2 READERS + 1 are in memory."""
+    dataset = grain.MapDataset.source(items).map(read)
+    return iter(dataset.to_iter_dataset(grain.ReadOptions(READERS, prefetch_buffer_size=READERS)))
+
+
+def _bytes(value: Any) -> int:
+    return len(value) if isinstance(value, str | bytes) else np.asarray(value).nbytes
 
 
 def _build(card: dict, modality: str, fields: dict):
@@ -273,3 +313,16 @@ def epoch_order(seed: int, epoch: int, n: int, batch: int) -> np.ndarray:
     order = np.random.Generator(key).permutation(n).astype(np.int32)
     steps = -(-n // batch)
     return np.pad(order, (0, steps * batch - n), constant_values=-1).reshape(steps, batch)
+
+
+def host_part(order: np.ndarray, process: int, processes: int) -> np.ndarray:
+    """What one of several processes reads of an order [..., B]: its share of every batch.
+
+    The shares are equal, in the order of the processes, and together the whole; with
+    ``epoch_order`` this is a pure function of (seed, epoch, process, processes).
+    """
+    size = order.shape[-1]
+    if size % processes:
+        raise InputError(f"batch {size} is not divisible by {processes} processes")
+    share = size // processes
+    return order[..., process * share : (process + 1) * share]
