@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from tests import mutate
+from tests import damage, mutate
 
 FAST = ("npz", "csv", "jsonl", "wav", "png", "npy", "jpeg", "zip", "tar", "flac", "ogg", "txt")
 IN_A_CHILD = ("pickle", "h5", "mat")
@@ -22,21 +22,21 @@ def test_damaged_files_load_or_are_refused_by_a_line(tmp_path):
 
 @pytest.mark.parametrize("kind", FAST)
 def test_what_is_damaged_was_sound(tmp_path, kind):
-    for number, data in enumerate(mutate.seeds(kind)):
+    for number, data in enumerate(damage.seeds(kind)):
         (tmp_path / f"{number}.{kind}").write_bytes(data)
         mutate.read(kind, str(tmp_path / f"{number}.{kind}"))
 
 
 @pytest.mark.parametrize("kind", IN_A_CHILD)
 def test_what_is_damaged_for_a_child_was_sound(tmp_path, kind):
-    (tmp_path / "a").write_bytes(mutate.seeds(kind)[-1])
+    (tmp_path / "a").write_bytes(damage.seeds(kind)[-1])
     mutate.read(kind, str(tmp_path / "a"))
 
 
 def test_a_file_depends_on_its_number_and_the_seed_alone():
-    draw = [mutate.damaged("png", np.random.default_rng([0, 7])) for _ in range(2)]
+    draw = [damage.damaged("png", np.random.default_rng([0, 7])) for _ in range(2)]
     assert draw[0] == draw[1]
-    assert draw[0] != mutate.damaged("png", np.random.default_rng([1, 7]))
+    assert draw[0] != damage.damaged("png", np.random.default_rng([1, 7]))
 
 
 @pytest.mark.parametrize(

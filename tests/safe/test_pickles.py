@@ -194,6 +194,14 @@ def test_what_refers_to_itself_again_and_again(tmp_path, monkeypatch):
         through(tmp_path, ["x" * 600_000] * 2)
 
 
+def test_keys_stay_keys(tmp_path):
+    value = {np.int64(3): 1, ("a", 2): 2, None: 3, b"b": 4, 2.5: 5}
+    assert through(tmp_path, value) == {3: 1, ("a", 2): 2, None: 3, b"b": 4, 2.5: 5}
+    for key in (("a", ("b",)), ("a", np.float32(1)), np.dtype("f4"), np.longdouble(1)):
+        with pytest.raises(DataError, match="a dict has a key of type"):
+            through(tmp_path, {key: 1})
+
+
 def test_types_that_are_not_handed_over(tmp_path):
     for value, name in [({1}, "set"), (1j, "complex"), (np.dtype("f4"), "DType"), (dict, "type")]:
         with pytest.raises(DataError, match=f"holds a .*{name}"):
@@ -229,7 +237,7 @@ def test_whatever_happens_to_the_child_is_told(tmp_path, monkeypatch, code, word
     (tmp_path / "mmfuse_trial.py").write_text(code)
     monkeypatch.setattr(sandbox, "CHILD", "mmfuse_trial")
     monkeypatch.setattr(sandbox, "ROOT", tmp_path)
-    monkeypatch.setattr(sandbox, "GRACE", 1 if "sleep" in code else 30)
+    monkeypatch.setattr(sandbox, "GRACE", 1 if "sleep" in code else 60)
     assert words in fault(safe.read_pickle, tmp_path / "a.pickle", seconds=0.1)
 
 

@@ -20,7 +20,7 @@ from mmfuse.data.safe.limits import DataError, name_of, open_source, size_text
 
 ROOT = Path(__file__).resolve().parents[3]
 CHILD = "mmfuse.data.safe.child"
-GRACE = 10  # seconds on the clock for a child to start on a busy machine
+GRACE = 60  # seconds on the clock for a child to start on a busy machine
 REFUSED = 4  # exit status of a child that says what is wrong
 QUIET = {  # one thread needs less address space; HDF5 must not load filters from a plug-in folder
     "OPENBLAS_NUM_THREADS": "1",
