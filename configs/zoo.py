@@ -12,6 +12,8 @@ from configs import helpdesk, temporal
 FEATURES = 32
 BUDGETS = {"params": 60_000, "flops": 1_200_000}
 HEADS = {"heads": 2}
+MAIN = {"main": "text"}  # what the papers put language in: it leads, asks, or is aligned to
+TARGET = {"target": "text"}
 LATE = {
     "late_average": {},
     "probability_product": {},
@@ -27,10 +29,10 @@ SPATIAL = {
     "deepset": {"width": 64},
     "modality_attention": {},
     "gmu": {},
-    "film": {},
+    "film": {"condition": "text"},
     "channel_attention": {"width": 64},
-    "nl_gate": {"width": 32},
-    "mag": {},
+    "nl_gate": {"width": 32, "query": "text"},
+    "mag": MAIN,
     "tfn": {"width": 12},
     "lmf": {"rank": 4},
     "bilinear": {"width": 16},
@@ -56,9 +58,9 @@ TEMPORAL = {
     "mfn": {"hidden": 24, "width": 32},
     "graph_mfn": {"hidden": 24, "width": 32},
     "marn": {"hidden": 24, "width": 32, **HEADS},
-    "align_pool": {},
-    "align_conv": {},
-    "align_ctc": {"hidden": 32},
+    "align_pool": TARGET,
+    "align_conv": TARGET,
+    "align_ctc": {"hidden": 32, **TARGET},
     "crossmodal": HEADS,
     "mult": HEADS,
     "cross_pairwise": HEADS,
@@ -68,15 +70,15 @@ TEMPORAL = {
     "late_transformer": HEADS,
     "merged_transformer": HEADS,
     "hierarchical_one_to_multi": HEADS,
-    "bbfn": HEADS,
-    "almt": HEADS,
+    "bbfn": HEADS | MAIN,
+    "almt": HEADS | MAIN,
 }
 DEEP = {
     "self_cross": {},
     "mbt": HEADS,
     "vilbert": HEADS,
     "lxmert": HEADS,
-    "albef": HEADS,
+    "albef": HEADS | MAIN,
     "perceiver": HEADS,
     "perceiver_io": HEADS,
     "highmmt": HEADS,

@@ -69,7 +69,7 @@ def main(argv: list[str]) -> int:
     dataset = Dataset(
         builder, ablation.data["preprocess"], resident_bytes=ablation.data["resident_bytes"]
     )
-    rows = [equal(row, dataset, ablation.budget) for row in rows]
+    rows = [equal(row, dataset, ablation.budget, store) for row in rows]
     built = [build(row, dataset, devices, ablation) for row in rows]
     if args.dry_run:
         from experiments.dry_run import print_costs

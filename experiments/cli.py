@@ -45,15 +45,18 @@ def run_command(main: Callable[[list[str]], int]) -> None:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
         code = main(sys.argv[1:])
+        sys.stdout.flush()
     except InputError as error:
         code = _fail(error, BAD_INPUT)
     except (WorkdirBusy, NoGoodStepError) as error:
         code = _fail(error, SOME_FAILED)
     except KeyboardInterrupt:  # before there is anything to save
         code = 128 + signal.SIGINT
+    except BrokenPipeError:  # the reader, `head` for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 128 + signal.SIGPIPE
     except OSError as error:
         code = _fail(f"{error.strerror or error}: '{error.filename}'", SOME_FAILED)
-    sys.stdout.flush()
     sys.exit(code)
 
 

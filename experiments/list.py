@@ -8,6 +8,7 @@ Without an argument: all of it.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,14 +26,26 @@ def _classes(table: dict) -> Iterator[tuple[str, str]]:
 
 
 def fusions() -> Iterator[tuple[str, str]]:
-    """Every fusion method: its family, whether it needs a time axis, its paper, its equation."""
-    from mmfuse.fusion import FUSIONS
+    """Every fusion: name, family, "time" if it needs a time axis, method; equation; paper."""
+    from mmfuse.fusion import FUSIONS, plugins
     from mmfuse.fusion.about import about
 
+    family = None
     for name, kind in FUSIONS.items():
         told = about(kind)
+        if family not in (None, told.family):
+            yield "", ""
+        family = told.family
+        paper = re.search(r" *\(([^()]*(?:\([^()]*\)[^()]*)*)\)", told.title)
+        method = told.title.replace(paper[0], "").rstrip(".") if paper else told.title
         time = "time" if told.needs_time else ""
-        yield name, f"{told.family:8} {time:4} {told.title}\n{'':27}{told.equation}"
+        parts = [f"{family:8} {time:4} {method}", told.equation, paper[1] if paper else ""]
+        yield name, "\n      ".join(part for part in parts if part)
+    theirs = plugins.registered()
+    if theirs:
+        yield "", ""
+    for name, paths in theirs.items():
+        yield name, f"plug-in       {' and '.join(paths)}"
 
 
 def encoders() -> Iterator[tuple[str, str]]:
@@ -87,9 +100,9 @@ def main(argv: list[str]) -> int:
             f"unknown list '{argv[0]}'; allowed: {', '.join(KINDS)}{nearest(argv[0], KINDS)}"
         )
     for kind in argv or KINDS:
-        print(kind if argv else f"\n{kind}")
+        print(f"{'' if argv else chr(10)}{kind}: {_first_line(KINDS[kind].__doc__)}")
         for name, text in KINDS[kind]():
-            print(f"  {name:24} {text}")
+            print(f"  {name:24} {text}".rstrip())
     return 0
 
 

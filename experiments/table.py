@@ -4,7 +4,8 @@
         [--baseline=ROW] [--metric=NAME] [--into=FILE]
 
 ``--into`` writes the table between the lines ``<!-- table NAME -->`` and ``<!-- /table -->`` of a
-text file instead of printing it, NAME being the ablation's name; so no number is copied by hand.
+text file instead of printing it, NAME being the ablation's name; a file that does not exist is made
+with such a place. So no number is copied by hand.
 
 Exit codes: 0 done, 2 bad input (one line on stderr). Nothing is trained, written or imported from
 jax, so it runs anywhere in a fraction of a second.
@@ -53,11 +54,16 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def insert(path: str, name: str, text: str) -> None:
-    """Puts the table in its place in a text file; without such a place it is an InputError."""
-    if not Path(path).is_file():
-        raise InputError(f"--into: no file '{path}'")
+    """Puts the table in its place in a text file, or makes the file.
+
+    Raises:
+      InputError: the file is there and has no such place.
+    """
     begin, end = f"<!-- table {name} -->\n", "<!-- /table -->"
-    before, found, rest = Path(path).read_text(encoding="utf-8").partition(begin)
+    page = f"# {name}\n\n{begin}{end}\n"
+    if Path(path).exists():
+        page = Path(path).read_text(encoding="utf-8")
+    before, found, rest = page.partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed:
         raise InputError(f"'{path}' has no place for the table: {begin.strip()} ... {end}")

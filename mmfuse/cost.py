@@ -28,6 +28,8 @@ _FREE = frozenset(
         "ppermute"
     }
 )
+# Of these, the ones that give their input in another form.
+_VIEWS = frozenset({"reshape", "squeeze", "transpose", "convert_element_type", "copy"})
 # Primitives with one operation per element of their (first) input.
 _REDUCTIONS = frozenset(
     {
@@ -80,8 +82,9 @@ def activation_bytes(loss_fn: Callable, params: Any, *args: Any) -> int:
     """Bytes that the backward pass of ``loss_fn(params, *args)`` needs from the forward pass.
 
     The residuals of ``jax.vjp`` with respect to ``params``, each counted once, without the
-    parameters and arguments themselves. Arguments may be ``ShapeDtypeStruct``. XLA may keep less,
-    by fusing or by computing again.
+    parameters and arguments themselves, in another shape or dtype neither: a reshaped kernel is no
+    activation and does not grow with the batch. Arguments may be ``ShapeDtypeStruct``. XLA may keep
+    less, by fusing or by computing again.
     """
 
     def residuals(params: Any, *args: Any) -> list[jax.Array]:
@@ -89,6 +92,9 @@ def activation_bytes(loss_fn: Callable, params: Any, *args: Any) -> int:
 
     jaxpr = jax.make_jaxpr(residuals)(params, *args).jaxpr
     given = {*jaxpr.invars, *jaxpr.constvars}
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in _VIEWS and equation.invars[0] in given:
+            given.update(equation.outvars)
     kept = {var for var in jaxpr.outvars if not isinstance(var, core.Literal)} - given
     return sum(_size(var) * var.aval.dtype.itemsize for var in kept)
 

@@ -2,11 +2,13 @@
 
 import pytest
 
+from mmfuse import budget
 from mmfuse.ablation import resolve
 from mmfuse.budget import TOLERANCE, equal, solve
 from mmfuse.build import build
 from mmfuse.errors import InputError
 from mmfuse.parallel import Devices
+from mmfuse.store import Store
 from tests import tiny
 
 
@@ -58,19 +60,18 @@ ROWS = {
 }
 
 
-def ablation(**budget):
+def ablation(**amount):
     config = tiny.config()
     with config.unlocked():
         config.rows = {name: {"fusion": fusion} for name, fusion in ROWS.items()}
-        config.budget = budget
+        config.budget = amount
     config.baseline = "concat"
     return resolve(config)
 
 
-@pytest.mark.parametrize("budget", [{"params": 6000}, {"flops": 16_000}])
-def test_rows_agree_within_two_per_cent(dataset, budget):
-    ((kind, amount),) = budget.items()
-    asked = ablation(**budget)
+@pytest.mark.parametrize(("kind", "amount"), [("params", 6000), ("flops", 16_000)])
+def test_rows_agree_within_two_per_cent(dataset, kind, amount):
+    asked = ablation(**{kind: amount})
     for row in asked.rows:
         solved = equal(row, dataset, asked.budget)
         made = build(solved, dataset, Devices("pmap", 1), asked)
@@ -86,13 +87,22 @@ def test_a_row_that_cannot_get_there_is_marked(dataset):
     assert equal(asked.rows[0], dataset, asked.budget).budget_missed
 
 
+def test_what_was_found_is_kept_for_the_next_launch(dataset, tmp_path, monkeypatch):
+    asked, store = ablation(params=6000), Store(tmp_path)
+    first = [equal(row, dataset, asked.budget, store) for row in asked.rows]
+    monkeypatch.setattr(budget, "solve", None)
+    assert [equal(row, dataset, asked.budget, store) for row in asked.rows] == first
+    with pytest.raises(TypeError):  # another budget is another question
+        equal(asked.rows[0], dataset, {"params": 7000}, store)
+
+
 def test_without_a_budget_nothing_changes(dataset):
     row = ablation().rows[0]
     assert equal(row, dataset, {}) is row
 
 
 @pytest.mark.parametrize(
-    ("budget", "said"),
+    ("amounts", "said"),
     [
         ({"params": 1, "flops": 1}, "equal in one of them"),
         ({"parms": 1}, "did you mean 'params'"),
@@ -100,6 +110,6 @@ def test_without_a_budget_nothing_changes(dataset):
         ({"params": 1e6}, "must be a whole number >= 1, got 1000000.0"),
     ],
 )
-def test_bad_budgets_are_named(budget, said):
+def test_bad_budgets_are_named(amounts, said):
     with pytest.raises(InputError, match=said):
-        ablation(**budget)
+        ablation(**amounts)

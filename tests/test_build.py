@@ -52,6 +52,13 @@ def test_costs_are_those_of_the_real_parameters(dataset):
         assert built.steps_per_epoch == 7
 
 
+def test_what_only_training_keeps_counts_as_memory(dataset):
+    """The decision of a vote has no gradient: what it keeps is for the losses of training."""
+    voting = row(fusion={"name": "majority_vote", "features": 8})
+    built = build(voting, dataset, Devices("jit", 1), resolve(tiny.config()))
+    assert built.activation_bytes > 1000
+
+
 def test_building_compiles_nothing_and_runs_nothing(dataset, monkeypatch):
     def fail(*args, **kwargs):
         raise AssertionError("building must stay abstract")

@@ -299,6 +299,41 @@ class LossInEvaluation(Plain):
         return super().done(x, present, train).replace(losses={"mine": jnp.square(x[:, 0])})
 
 
+class OnlyInEvaluation(Plain):
+    """Sound in training, where the kit looks first; the broken ones are wrong with train=False."""
+
+    @nn.compact
+    def __call__(self, tokens, masks, *, train):
+        return super().__call__(tokens, masks if train else self.seen(tokens, masks), train=train)
+
+    def seen(self, tokens, masks):
+        return masks
+
+
+class ReadsPaddingInEvaluation(OnlyInEvaluation):
+    def seen(self, tokens, masks):
+        start = masks["text"].any((1, 2))[:, None, None]
+        return masks | {"text": jnp.broadcast_to(start, masks["text"].shape)}
+
+
+class ReadsTheAbsentInEvaluation(OnlyInEvaluation):
+    def seen(self, tokens, masks):
+        there = masks["text"].any((1, 2))[:, None, None]
+        return masks | {"text": jnp.where(there, masks["text"], True)}
+
+
+class LeaksInEvaluation(Plain):
+    def done(self, x, present, train):
+        x = x if train else x - x.mean(axis=0, keepdims=True)
+        return super().done(x, present, train)
+
+
+class NotFiniteInEvaluation(Plain):
+    def done(self, x, present, train):
+        x = x if train else x / present[:, None].astype(x.dtype)
+        return super().done(x, present, train)
+
+
 class DecidesTwice(Plain):
     def done(self, x, present, train):
         fused = super().done(x, present, train)
@@ -353,6 +388,10 @@ class DecidesOverFeatures(Plain):
         (DecidesOverFeatures, "shape", "C=3, got (3, 1, 1, 4)"),
         (DictOrder, "order", "sorted names"),
         (CountsReplicas, "vmap", "replica"),
+        (ReadsPaddingInEvaluation, "evaluation", "masked tokens of 'text' change the output"),
+        (ReadsTheAbsentInEvaluation, "evaluation", "the absent modality 'text' change the output"),
+        (LeaksInEvaluation, "evaluation", "changing example 0 changes the others"),
+        (NotFiniteInEvaluation, "evaluation", "all modalities are absent and train=False"),
     ],
 )
 def test_a_broken_fusion_fails_by_the_right_check(broken, check, cause):

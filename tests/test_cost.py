@@ -10,6 +10,7 @@ from jax import lax
 
 from mmfuse.convolution import conv2d, conv_relu_pool, products
 from mmfuse.cost import activation_bytes, count_flops, count_parameters
+from mmfuse.fusion import build_fusion
 from mmfuse.recurrent import lstm_step
 
 
@@ -196,3 +197,24 @@ def test_activation_bytes_of_an_mlp():
 
     assert activation_bytes(linear, params, x) == 8 * 16 * 4
     assert activation_bytes(lambda p, x: (x @ p).sum(), spec(5, 7), x) == 0
+
+
+@pytest.mark.parametrize("name", ["tfn", "mi_three_way", "tucker"])
+def test_a_tensor_of_weights_does_not_count_for_every_example(name):
+    fusion = build_fusion(name, features=16, width=8)
+
+    def kept(examples):
+        tokens = {m: spec(examples, 1, 1, 6) for m in "abc"}
+        masks = {m: spec(examples, 1, 1, dtype=bool) for m in tokens}
+        params = jax.eval_shape(
+            lambda *batch: fusion.init(jax.random.key(0), *batch, train=False)["params"],
+            tokens, masks,
+        )  # fmt: skip
+
+        def loss(params, *batch):
+            return fusion.apply({"params": params}, *batch, train=False).tokens.sum()
+
+        return activation_bytes(loss, params, tokens, masks)
+
+    assert kept(10) == pytest.approx(10 * kept(1), rel=0.02)
+    assert kept(1) < 4 * 9**3

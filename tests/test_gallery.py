@@ -1,6 +1,9 @@
 """What the lists and the gallery tell of every method comes from its docstring, and is there."""
 
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -9,6 +12,9 @@ from experiments import list as listing
 from mmfuse.errors import InputError
 from mmfuse.fusion import FUSIONS
 from mmfuse.fusion.about import about
+
+# Unbuffered: the list is longer than what a pipe holds once its reader is gone.
+ENVIRONMENT = os.environ | {"PYTHONUNBUFFERED": "1"}
 
 
 @pytest.mark.parametrize("name", FUSIONS)
@@ -55,3 +61,13 @@ def test_one_entry_and_the_page(tmp_path, monkeypatch, capsys):
     assert "1 methods" in page
     with pytest.raises(InputError, match="say where the page goes"):
         gallery.main([])
+
+
+def test_a_reader_that_has_seen_enough_ends_the_list_without_a_complaint():
+    command = [sys.executable, "-W", "error", "-m", "experiments.list", "fusions"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, env=ENVIRONMENT) as listed:
+        listed.stdout.readline()
+        listed.stdout.close()
+        assert listed.stderr.read() == b""
+    assert listed.returncode == 141

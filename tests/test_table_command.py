@@ -72,3 +72,31 @@ def test_command_without_records(tmp_path, capsys, monkeypatch):
     assert main() == 2 and "no finished run yet" in capsys.readouterr().err
     monkeypatch.setattr(sys, "argv", ["table"])
     assert main() == 2 and "--workdir" in capsys.readouterr().err
+
+
+def test_a_page_gets_the_table_in_its_place_or_is_made(tmp_path, records, capsys, monkeypatch):
+    identity = {"name": "tiny", "seeds": [0, 1, 2], "rows": {row: {} for row in SCORES}}
+    with open_workdir(tmp_path / "w", identity, baseline="concat", command="make it") as workdir:
+        for record in records:
+            workdir.write_record(record)
+    table = render(summarise(records, baseline="concat", command="make it"), "md").strip()
+
+    def into(page):
+        arguments = [f"--workdir={tmp_path / 'w'}", f"--into={page}"]
+        monkeypatch.setattr(sys, "argv", ["table", *arguments])
+        return main()
+
+    new, old, bare = (tmp_path / name for name in ("new.md", "old.md", "bare.md"))
+    place = "<!-- table tiny -->\n{}<!-- /table -->"
+    old.write_text("before\n" + place.format("stale\n") + "\nafter\n")
+    bare.write_text("no place\n")
+    for _ in range(2):  # the second time it replaces what it wrote
+        assert [into(new), into(old)] == [0, 0]
+        written = place.format(f"\n{table}\n\n")
+        assert new.read_text() == f"# tiny\n\n{written}\n"
+        assert old.read_text() == f"before\n{written}\nafter\n"
+    assert into(bare) == 2
+    assert bare.read_text() == "no place\n"
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "has no place for the table: <!-- table tiny -->" in err

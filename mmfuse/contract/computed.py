@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
+from jax.interpreters import partial_eval
 
 from mmfuse.contract.subject import BATCH, Subject, Tree, raised
 from mmfuse.fusion.base import Fused
@@ -220,11 +222,60 @@ def check_vmap(subject: Subject) -> Iterator[str]:
         yield f"a replica under vmap differs by {change:.2g} from the same replica alone"
 
 
+def check_evaluation(subject: Subject) -> Iterator[str]:
+    """In evaluation too: nothing comes from padding, from what is absent, or from other examples.
+
+    A table's numbers are evaluation's. Where its program is that of training, as it is for most
+    fusions, what was found in training holds for it.
+    """
+    params, (tokens, masks) = subject.params(), subject.batch(0)
+    if _text(subject, True, params, tokens, masks) == _text(subject, False, params, tokens, masks):
+        return
+    step, late = jax.jit(lambda *x: subject.apply(*x, train=False)), "with train=False"
+
+    def run(tokens: Tree, masks: Tree) -> Fused:
+        return jax.device_get(step(params, tokens, masks))
+
+    noisy, absent = subject.batch(0, fill=30.0)[0], jax.tree.map(np.zeros_like, masks)
+    for m, x in tokens.items():
+        for what, left, zeros in (
+            (f"{late} masked tokens of", masks, x),
+            (f"{late} the absent modality", {**masks, m: absent[m]}, np.zeros_like(x)),
+        ):
+            noise = np.where(left[m][..., None], x, 30 + noisy[m])
+            fused, other = (run({**tokens, m: at}, left) for at in (zeros, noise))
+            missing = list(_finite((fused, {}), f"'{m}' is absent and train=False"))
+            change = 0.0 if missing else _token_change(fused, other)
+            yield from missing
+            if change:
+                yield f"{what} '{m}' change the output by {change:.2g}, expected 0"
+            yield from _attended(fused, m, left[m], what)
+    yield from _finite((run(tokens, absent), {}), "all modalities are absent and train=False")
+    changed = {m: np.concatenate([3 * x[:1] + 1, x[1:]]) for m, x in tokens.items()}
+    change = _token_change(run(tokens, masks), run(changed, masks), slice(1, None))
+    if change > TOLERANCE:
+        yield f"{late} changing example 0 changes the others by {change:.2g}"
+
+
+def _text(subject: Subject, train: bool, *args: Any) -> tuple[str, list[bytes]]:
+    """The program that makes the output, without what only the losses need, and its constants."""
+
+    def output(*args: Any) -> tuple:
+        fused = subject.apply(*args, train=train)
+        return fused.tokens, fused.mask, fused.weights
+
+    trace = jax.make_jaxpr(output)(*args)
+    jaxpr, _ = partial_eval.dce_jaxpr(trace.jaxpr, [True] * len(trace.jaxpr.outvars))
+    text = re.sub(r"0x[0-9a-f]+", "", str(jaxpr))
+    return text, [np.asarray(x).tobytes() for x in trace.consts]
+
+
 COMPUTED: dict[str, Callable[[Subject], Iterator[str]]] = {
     "gradient": check_gradient,
     "mask": check_mask,
     "absent": check_absent,
     "batch": check_batch,
+    "evaluation": check_evaluation,
     "repeat": check_repeat,
     "order": check_order,
     "vmap": check_vmap,

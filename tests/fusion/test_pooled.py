@@ -26,8 +26,11 @@ from tests.reference import (
 batch = pytest.fixture(scope="module")(make_batch)
 
 
-def test_late_average_is_the_mean_of_its_unimodal_rows(batch):
+def test_late_average_is_its_equation_and_the_mean_of_its_unimodal_rows(batch):
     fused, p = run(build_fusion("late_average", features=F), batch)
+    own = [{m: None if x is None else mlp(p[m], x) for m, x in means(batch, b).items()}
+           for b in range(B)]  # fmt: skip
+    expect(fused, [average(list(rows.values())) for rows in own])
     singles = []
     for m in ORDER:
         single = build_fusion("unimodal", features=F, modality=m)

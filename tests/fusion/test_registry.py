@@ -1,5 +1,6 @@
 """The registry of fusions, plug-ins, and what all share."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -12,9 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import list as listing
 from mmfuse.contract import check_fusion
 from mmfuse.errors import InputError
 from mmfuse.fusion import FUSIONS, build_fusion, find_fusion, plugins
+from mmfuse.fusion.about import about
 from mmfuse.fusion.base import masked_mean, pooled
 from mmfuse.workdir import Workdir
 from tests.reference import ORDER, F, make_batch, means
@@ -68,6 +71,24 @@ def test_entry_points_are_found(installed):
     assert find_fusion("theirs") is FUSIONS["gmu"]
     with pytest.raises(InputError, match="did you mean 'theirs'"):
         find_fusion("their")
+
+
+def test_the_list_is_readable_and_has_what_is_installed(installed, capsys):
+    installed(("theirs", "their.mod:Gate"))
+    assert listing.main(["fusions"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    at = next(i for i, line in enumerate(lines) if line.startswith("  late_lstm "))
+    assert lines[at + 1 : at + 3] == [
+        "      f = W [LSTM_1(h_1)_last; ..; LSTM_M(h_M)_last] + b",
+        "      baseline, e.g. Tsai et al. 2019, arXiv:1906.00295",
+    ]
+    assert lines[-1] == "  theirs                   plug-in       their.mod:Gate"
+
+
+def test_no_two_methods_are_told_by_the_same_equation():
+    equations = [about(kind).equation for kind in FUSIONS.values()]
+    assert sorted(equations) == sorted(set(equations))
 
 
 MINE = """
@@ -174,6 +195,17 @@ def test_an_installed_package_adds_a_row(command, monkeypatch, tmp_path):
     assert "| max" in out
     (record,) = Workdir(tmp_path / "work").records()
     assert record["status"] == "done"
+
+
+def test_a_row_that_no_device_holds_is_refused_before_training(command, tmp_path):
+    """By the command, with the figure: this tensor has 2.4e11 entries."""
+    row = "{'huge': {'fusion': {'name': 'tfn', 'features': 60, 'width': 63_000}}}"
+    body = f"config.unlock(); config.rows = {row}; config.baseline = ''"
+    code, out, err = command(body=body)
+    assert (code, out) == (2, "")
+    assert re.match(r"error: row 'huge' needs \d+\.\d GB to train .*the device has \d+\.\d GB", err)
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "work").exists()
 
 
 @pytest.mark.parametrize(

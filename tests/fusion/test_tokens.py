@@ -14,6 +14,7 @@ from tests.reference import (
     ORDER,
     SHAPES,
     F,
+    applied,
     average,
     block,
     expect,
@@ -25,6 +26,7 @@ from tests.reference import (
     relu,
     run,
     sigmoid,
+    silent,
     softmax,
 )
 
@@ -104,6 +106,22 @@ def test_crossmodal_is_its_equation(batch):
         assert np.all(fused.weights[f"{m}<-audio"][2] == 0)
         sums = fused.weights[f"{m}<-text"][0].sum(axis=-1)
         np.testing.assert_allclose(sums, 1, rtol=1e-5)
+
+
+def test_crossmodal_with_silent_crossings_is_the_mean_of_single_modalities(batch):
+    fusion = build_fusion("crossmodal", features=F, heads=2)
+    _, p = run(fusion, batch)
+    quiet = {name: silent(x) if "_from_" in name else x for name, x in p.items()}
+    own = {}
+    for m in ORDER:
+        alone = {name: p[f"{name}_{m}"] for name in ("project", "self", "norm")}
+        params = {f"{name}_{m}": x for name, x in alone.items()}
+        own[m] = applied(fusion, params, tuple({m: part[m]} for part in batch))
+    rows = applied(fusion, quiet, batch)
+    for b in range(3):
+        there = [own[m][b] for m in ORDER if batch[1][m][b].any()]
+        np.testing.assert_allclose(rows[b], average(there), atol=1e-5)
+    assert np.abs(applied(fusion, p, batch) - rows).max() > 1e-3
 
 
 def test_positions_tell_neighbours_apart():

@@ -24,7 +24,8 @@ Array = jax.Array
 class SelfCross(nn.Module):
     """Self- and cross-attention with one scalar, streams summed (the source article, 4.3.3).
 
-    ``f = relu(W s + b)``, ``s = sum over the present m of mean_i u_mi``, with the streams below.
+    ``f = relu(W s + b), s = sum over the present m of (mean_i s_mi + mean_(n != m) mean_i x_mn,i)``
+    with self-attention ``s_m`` and cross-attention ``x_mn``, as below.
 
     The article: ``a^m_ij = softmax_j(theta c_mi . c_mj)``, ``s_mi = sum_j a^m_ij c_mj`` for each
     modality m; then ``alpha_ij = softmax_j(theta s_i . c_tj)`` from the picture's stream to the

@@ -26,11 +26,11 @@ Array = jax.Array
 class MBT(nn.Module):
     """Attention bottlenecks (Nagrani et al. 2021, arXiv:2107.00135).
 
-    ``f = mean over the present m of masked mean of LN_m(x_m)``. Each modality has its own
-    transformer over ``x_m = W_m h_m + p(t)``. Layers before ``fusion_layer`` see their own tokens
-    only. From there on a layer sees its own tokens and B shared bottleneck tokens z, ``[x_m', z_m']
-    = Block_m([x_m, z])``, and the new bottlenecks are averaged, ``z' = mean over the present m of
-    z_m'``: all that modalities learn of each other goes through z.
+    ``[x_m'; z_m'] = Block_m([x_m; z]), z' = mean over the present m of z_m'``: each modality has
+    its own transformer over ``x_m = W_m h_m + p(t)``. Layers before ``fusion_layer`` see their own
+    tokens only. From there on a layer sees its own tokens and B shared bottleneck tokens z, and the
+    new bottlenecks are averaged: all that modalities learn of each other goes through z. At the end
+    ``f = mean over the present m of masked mean of LN_m(x_m)``.
 
     With no bottlenecks this is a late average of unimodal transformers.
 

@@ -125,11 +125,11 @@ class MFB(nn.Module):
 class MFH(nn.Module):
     """Multimodal factorised high-order pooling (Yu et al. 2018, arXiv:1708.03619).
 
-    ``f = W [norm(SumPool_k(e^1)); ..; norm(SumPool_k(e^p))] + b``, a cascade of ``p = blocks`` MFB
-    blocks with factors of their own, each multiplied by the product before it:
-    ``e^i = e^(i-1) * dropout(U_1^i h_1 * .. * U_M^i h_M)``, ``e^0 = 1``, so that block i holds
-    products of i entries of every modality. ``norm`` and ``SumPool_k`` are those of ``MFB``, and
-    one block is MFB.
+    ``f = W [norm(SumPool_k(e^1)); ..; norm(SumPool_k(e^p))] + b, e^i = e^(i-1) * U_1^i h_1 * ..``,
+    ``e^0 = 1``: a cascade of ``p = blocks`` MFB blocks with factors of their own, each multiplied
+    by the product before it, ``e^i = e^(i-1) * dropout(U_1^i h_1 * .. * U_M^i h_M)``, so that block
+    i holds products of i entries of every modality. ``norm`` and ``SumPool_k`` are those of
+    ``MFB``, and one block is MFB.
 
     Differs from the paper: as ``MFB`` does.
 

@@ -107,7 +107,7 @@ class FiLM(nn.Module):
 class ChannelAttention(nn.Module):
     """Channel attention by squeeze and excitation (Hu et al. 2018, arXiv:1709.01507).
 
-    ``f = W [g_1 * h_1; ..; g_M * h_M] + b``, ``g_m = 2 sigmoid(U_m s + u_m)``,
+    ``f = W [g_1 * h_1; ..; g_M * h_M] + b, g_m = 2 sigmoid(U_m s + u_m)``,
     ``s = relu(V [h_1; ..; h_M] + v)`` of ``width``, where ``h_m`` is the masked mean of modality m:
     every channel of every modality is scaled by a gate that has seen all of them. An absent
     modality is a block of zeros. The factor 2 is that of MMTM (Joze et al. 2020, arXiv:1911.08670),

@@ -90,7 +90,7 @@ class MIMatrix(nn.Module):
 class MIVector(nn.Module):
     """Multiplicative interactions, diagonal form (Jayakumar et al. 2020, ICLR).
 
-    ``f = sum_j a_j * (U_j h_j) + b``, ``a_j = v_j + sum_{i<j} W_ij h_i``, a vector of gates that
+    ``f = sum_j a_j * (U_j h_j) + b, a_j = v_j + sum_{i<j} W_ij h_i``, a vector of gates that
     the modalities before j (in the alphabetical order) write; the first has none, ``a_1 = 1``. For
     two modalities it is the paper's ``f = (z W + v) * x + z U + b`` with ``x = U_2 h_2``: the
     matrix ``W'`` of ``MIMatrix`` is made diagonal.
@@ -122,7 +122,7 @@ class MIVector(nn.Module):
 class MIScalar(nn.Module):
     """Multiplicative interactions, scalar form (Jayakumar et al. 2020, ICLR).
 
-    ``f = sum_j a_j (U_j h_j) + b``, ``a_j = v_j + sum_{i<j} w_ij . h_i``, one number that the
+    ``f = sum_j a_j (U_j h_j) + b, a_j = v_j + sum_{i<j} w_ij . h_i``, one number that the
     modalities before j (in the alphabetical order) write; the first has ``a_1 = 1``. For two
     modalities ``f = (w . z + v) x + z U + b`` with ``x = U_2 h_2``: the matrix ``W'`` of
     ``MIMatrix`` is a multiple of the identity.

@@ -111,7 +111,7 @@ POOLS = ("mean", "sum", "max")
 class DeepSet(nn.Module):
     """Deep set of modalities (Zaheer et al. 2017, arXiv:1703.06114).
 
-    ``f = MLP(pool over the present m of u_m)``, ``u_m = V_m h_m + c_m`` of ``width``,
+    ``f = MLP(pool over the present m of u_m), u_m = V_m h_m + c_m`` of ``width``,
     ``MLP(u) = W_2 relu(W_1 u + b_1) + b_2``, where ``h_m`` is the masked mean of modality m and
     ``pool`` is "mean", "sum" or "max" (by element). With ``normalize`` it is ``u_m / |u_m|`` that
     is pooled, as in TorchMultimodal's DeepsetFusion. With "sum" and without ``normalize`` this is
@@ -156,7 +156,7 @@ class DeepSet(nn.Module):
 class ModalityAttention(nn.Module):
     """Attention over modalities (Hori et al. 2017, arXiv:1701.03126).
 
-    ``f = sum_m a_m (W_m h_m + b_m)``, ``a = softmax over the present m of (U [h_1; ..; h_M] + c)``,
+    ``f = sum_m a_m (W_m h_m + b_m), a = softmax over the present m of (U [h_1; ..; h_M] + c)``,
     where ``h_m`` is the masked mean of modality m, zero if it is absent. A single modality has
     weight 1 and no scores.
 

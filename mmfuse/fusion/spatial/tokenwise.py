@@ -76,7 +76,7 @@ class NLGate(nn.Module):
 class MAG(nn.Module):
     """Multimodal adaptation gate (Rahman et al. 2020, arXiv:1908.05787).
 
-    ``y_i = LN(z_i + a_i H_i)``, ``H_i = sum_n g_in * (W_n v_in) + b``,
+    ``y_i = LN(z_i + a_i H_i), H_i = sum_n g_in * (W_n v_in) + b``,
     ``g_in = relu(G_n [z_i; v_in] + c_n)``, ``a_i = min(beta |z_i| / |H_i|, 1)``, where
     ``z_i = W h_i + u`` are the tokens of the field ``main`` (empty: "text" if there is one, else
     the alphabetically first) and ``v_in`` is the mean of modality n at the time step of i. The

@@ -93,14 +93,14 @@ class Complementation(nn.Module):
 class BBFN(nn.Module):
     """Bi-bimodal fusion network (BBFN, Han et al. 2021, arXiv:2107.13669).
 
-    ``f = W_3 (h + W_2 relu(W_1 h + b_1) + b_2) + b_3``, ``h = [v_mn; v_nm]_(n != m)``: the main
-    modality m is in a pair with every other n, and ``v_mn = mean_i LN_mn(x_mn,i)`` is read after
-    ``layers`` complementation layers. A layer takes both streams of a pair at once,
-    ``x_mn' = y + W_5 gelu(W_4 LN(y))``, ``y = r * x_mn + c * MHA(LN(x_mn), LN(x_nm))``, where
-    ``r = sigmoid(W_r [g_mn; g_nm] + b_r)`` says how much is retained and ``c``, of the same form,
-    how much of the other modality is let in; ``g_mn`` is the mean over time of a bidirectional
-    recurrence over ``x_mn`` (a layer with tanh where there is no time axis). All streams of m start
-    at ``x_m = W_m h_m + p(t)``.
+    ``y = r * x_mn + c * MHA(LN(x_mn), LN(x_nm)), r = sigmoid(W_r [g_mn; g_nm] + b_r)``: the main
+    modality m is in a pair with every other n. A complementation layer takes both streams of a pair
+    at once, ``x_mn' = y + W_5 gelu(W_4 LN(y))``, where ``r`` says how much is retained and ``c``,
+    of the same form, how much of the other modality is let in; ``g_mn`` is the mean over time of a
+    bidirectional recurrence over ``x_mn`` (a layer with tanh where there is no time axis). All
+    streams of m start at ``x_m = W_m h_m + p(t)``. After ``layers`` of them
+    ``v_mn = mean_i LN_mn(x_mn,i)`` is read, and
+    ``f = W_3 (h + W_2 relu(W_1 h + b_1) + b_2) + b_3``, ``h = [v_mn; v_nm]_(n != m)``.
 
     The separator keeps the two streams of a pair from becoming the same: on every layer a
     discriminator ``d(g) = w . relu(V g + a) + b`` tells them apart, and its cross-entropy,

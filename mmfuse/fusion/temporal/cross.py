@@ -33,10 +33,11 @@ def others(xs: Streams, m: str) -> tuple[str, ...]:
 class CrossPairwise(nn.Module):
     """Cross-attention in pairs, co-attention (Xu et al. 2023, arXiv:2206.06488, section 3.3.2).
 
-    ``f = relu(W [v_12; v_21; ..] + b)``, ``v_mn = mean_i LN_mn(u_mn,i)`` for every ordered pair,
-    ``u_mn = Block_mn(.. Block_mn(x_m, x_n) .., x_n)`` (queries from m, keys and values from n),
-    ``x_m = W_m h_m + p(t)``. Where n is absent, ``u_mn`` is what m says alone; where m is, ``v_mn``
-    is zero. A single modality is paired with itself.
+    ``f = relu(W [mean LN(u_12); mean LN(u_21); ..] + b), u_mn = Block_mn(.. Block_mn(x_m, x_n))``
+    over the tokens of every ordered pair, ``x_m = W_m h_m + p(t)``: queries from m, keys and values
+    the same ``x_n`` in all of the ``layers`` blocks; the norm is the pair's too. Where n is absent,
+    ``u_mn`` is what m says alone; where m is, the pair's vector is zero. A single modality is
+    paired with itself.
 
     Differs from the paper, where two streams exchange and go on as two: here each pair is pooled
     and all are concatenated, as in MultiBench++'s CrossAttentionFusion, with all ordered pairs of
@@ -83,10 +84,10 @@ class CrossPairwise(nn.Module):
 class CrossConcat(nn.Module):
     """Cross-attention to all others at once (MultiBench++, arXiv:2511.06452, multi-modal form).
 
-    ``f = relu(W [v_1; ..; v_M] + b)``, ``v_m = mean_i LN_m(u_m,i)``,
-    ``u_m = Block_m(.. Block_m(x_m, c_m) .., c_m)`` with queries from m and keys and values from the
-    concatenation of all other modalities, ``c_m = [x_n]_(n != m)``, ``x_m = W_m h_m + p(t)``. One
-    softmax runs over all of them, so that modalities compete for m's attention, where
+    ``f = relu(W [v_1; ..; v_M] + b), v_m = mean_i LN_m(Block_m(.. Block_m(x_m, c_m) .., c_m)_i)``
+    with queries from m and keys and values from the concatenation of all other modalities,
+    ``c_m = [x_n]_(n != m)``, ``x_m = W_m h_m + p(t)``; below, ``u_m`` is what the blocks return.
+    One softmax runs over all of them, so that modalities compete for m's attention, where
     ``cross_pairwise`` gives each its own; with two modalities the two are the same. A single
     modality attends to itself.
 
@@ -210,12 +211,13 @@ POOLS = ("last", "mean")
 class MulT(nn.Module):
     """Multimodal transformer (MulT, Tsai et al. 2019, arXiv:1906.00295).
 
-    ``f = W_3 (h + W_2 relu(W_1 h + b_1) + b_2) + b_3``, ``h = [v_1; ..; v_M]``,
-    ``v_m = LN_m(Block_m(.. Block_m([u_mn]_(n != m)) ..))`` at the last step,
-    ``u_mn = Block_mn(.. Block_mn(x_m, x_n) .., x_n)`` (queries from m, keys and values from n),
-    ``x_m = Conv1D_m(h_m) + p(t)``. The crossmodal streams of a target are concatenated, so that its
-    self-attention is ``(M - 1) features`` wide, and ``h`` has ``M (M - 1) features``. ``pool`` is
-    "last" (as in the paper) or "mean", the masked mean over the tokens, which other code uses.
+    ``v_m = LN_m(Block_m(.. Block_m([u_mn]_(n != m)))), u_mn = Block_mn(.. Block_mn(x_m, x_n))``
+    with queries from m, keys and values the same ``x_n`` in all of the ``layers`` crossmodal
+    blocks, ``x_m = Conv1D_m(h_m) + p(t)``; ``v_m`` is read at the last step, and
+    ``f = W_3 (h + W_2 relu(W_1 h + b_1) + b_2) + b_3``, ``h = [v_1; ..; v_M]``. The crossmodal
+    streams of a target are concatenated, so that its self-attention is ``(M - 1) features`` wide,
+    and ``h`` has ``M (M - 1) features``. ``pool`` is "last" (as in the paper) or "mean", the masked
+    mean over the tokens, which other code uses.
 
     Differs from the paper: the blocks are pre-norm as in the authors' code, where the paper's
     equation 5 also normalises what the residual carries; no causal mask, which is in their code and

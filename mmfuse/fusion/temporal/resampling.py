@@ -183,8 +183,9 @@ class AlignCTC(nn.Module):
     negative log-likelihood of the target's steps 1, 2, .., n in this order, summed over all
     assignments with blanks and repetitions (connectionist temporal classification, Graves et al.
     2006, doi:10.1145/1143844.1143891). It makes the assignment monotone. It needs n source steps
-    or more and is 0 for an example with fewer, so that with the default target, the longest, there
-    is no such loss, and the assignment is learnt from the task alone.
+    or more and is 0 for an example with fewer. A modality whose time axis, padding included, is
+    shorter than the target's has no such loss at all, and its assignment is learnt from the task
+    alone: with the default target, the longest, that is so for every modality.
 
     Differs from MulT: the logits are an affine map of one LSTM of ``hidden`` units, where MulT
     reads them off the L + 1 units of a second LSTM, whose states in (-1, 1) cannot become a sharp

@@ -117,7 +117,7 @@ class EarlyTransformer(nn.Module):
 class LateTransformer(nn.Module):
     """Late-fusion transformer (baseline in Liang et al. 2021, arXiv:2107.07502).
 
-    ``f = W [v_1; ..; v_M] + b``, ``v_m = mean_i LN_m(Block_m(.. Block_m(x_m) ..)_i)``,
+    ``f = W [v_1; ..; v_M] + b, v_m = mean_i LN_m(Block_m(.. Block_m(x_m) ..)_i)``,
     ``x_m = W_m h_m + p(t)``: one transformer a modality, zeros for an absent one.
 
     Differs from the paper: a masked mean instead of the last step; positions; one affine layer
@@ -221,12 +221,12 @@ class MergedTransformer(nn.Module):
 class HierarchicalOneToMulti(nn.Module):
     """Hierarchical attention, one stream to several (Xu et al. 2023, arXiv:2206.06488).
 
-    ``f = W [v_1; ..; v_M] + b``, ``v_m = mean_i LN_m(Block_m(.. Block_m(y_m) ..)_i)``,
-    ``[y_1; ..; y_M] = Block(.. Block([x_1 + e_1; ..; x_M + e_M]) ..)``, ``x_m = W_m h_m + p(t)``:
-    the first ``split_layer`` layers are one transformer over all tokens, the rest one a modality
-    over what it has become (their section 3.3.2). It is ``merged_transformer`` the other way round,
-    and the form of InterBERT (Lin et al. 2020, arXiv:2003.13198), whose two streams keep the
-    modalities apart after they have met.
+    ``v_m = mean_i LN_m(Block_m(.. Block_m(y_m) ..)_i), [y_1; ..; y_M] = Block(.. Block(x) ..)``,
+    ``f = W [v_1; ..; v_M] + b``, ``x = [x_1 + e_1; ..; x_M + e_M]``, ``x_m = W_m h_m + p(t)``: the
+    first ``split_layer`` layers are one transformer over all tokens, the rest one a modality over
+    what it has become (their section 3.3.2). It is ``merged_transformer`` the other way round, and
+    the form of InterBERT (Lin et al. 2020, arXiv:2003.13198), whose two streams keep the modalities
+    apart after they have met.
 
     Differs from the paper: no pretraining; any number of modalities; masked means, concatenated, as
     in MultiBench++, instead of CLS tokens. With one modality there is no ``e``.

@@ -1,0 +1,171 @@
+"""Says which methods reach the known optimum of a task, and which stay at what part of it allows.
+
+    python -m experiments.reach WORKDIR [WORKDIR ...] [--into=FILE]
+
+Each WORKDIR holds a finished ablation of a generated dataset, whose optima are enumerated. For
+every method a cell holds its score, and on how many seeds it reached the optimum (within
+``MARGIN``). A method that no seed took above the *floor*, what one modality alone or a mean over
+time allows, has not used what the task asks for. The first table counts methods by family, the
+second lists them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from experiments import cli
+from mmfuse.errors import InputError
+from mmfuse.fusion import FUSIONS
+from mmfuse.fusion.about import about
+from mmfuse.record import write_atomic
+from mmfuse.stats import Summary, summary
+from mmfuse.workdir import Workdir
+
+MARGIN = 0.02  # of accuracy: a test split of 2,000 has a standard error of about 0.01
+VERDICTS = ("reaches", "on some seeds", "in part", "no")
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """The finished runs of one ablation, by method.
+
+    Attributes:
+      name: of the ablation.
+      floor: the best accuracy from one modality alone, or from means over time where timing counts.
+      optimum: the best accuracy there is.
+      scores: ``{fusion: {seed: test accuracy}}``.
+      origin: the command and the commit that made it.
+    """
+
+    name: str
+    floor: float
+    optimum: float
+    scores: dict[str, dict[int, float]]
+    origin: str
+
+
+def main(argv: list[str]) -> int:
+    """The command; returns its exit code."""
+    parser = cli.Parser(prog="experiments.reach", description=__doc__)
+    parser.add_argument("workdirs", nargs="+", metavar="WORKDIR")
+    parser.add_argument("--into", help="the file to write")
+    args = parser.parse_args(argv)
+    page = "\n".join(_page([read(folder) for folder in args.workdirs])) + "\n"
+    if args.into:
+        write_atomic(args.into, page)
+    else:
+        sys.stdout.write(page)
+    return 0
+
+
+def read(folder: str) -> Task:
+    """One workdir as a task with known bounds.
+
+    Raises:
+      InputError: nothing has finished there, or the data has no enumerated optimum.
+    """
+    workdir = Workdir(folder)
+    records = [record for record in workdir.records() if record["status"] == "done"]
+    if not records:
+        raise InputError(f"workdir '{folder}' holds no finished run yet")
+    card = records[0]["data"]["card"]
+    floor, optimum = bounds(card, folder)
+    scores: dict[str, dict[int, float]] = {}
+    for record in records:
+        if len(record["reads"]) == len(card["modalities"]):
+            of_row = scores.setdefault(record["config"]["fusion"]["name"], {})
+            of_row[record["seed"]] = record["metrics"]["test"]["accuracy"]
+    commits = dict.fromkeys(str(record["git"]["commit"])[:12] for record in records)
+    origin = f"`{workdir.ablation()['command']}` at commit {', '.join(commits)}"
+    return Task(workdir.ablation()["identity"]["name"], floor, optimum, scores, origin)
+
+
+def bounds(card: Mapping[str, Any], where: str) -> tuple[float, float]:
+    """(floor, optimum) of a dataset card with enumerated optima."""
+    optima, full = card.get("optima", {}), "+".join(sorted(card["modalities"]))
+    if full not in optima:
+        raise InputError(f"workdir '{where}': the optimum of '{card['name']}' is not known")
+    parts = [*card["modalities"], "chance", f"{full} (pooled)"]
+    return max(optima[part] for part in parts if part in optima), optima[full]
+
+
+def verdict(task: Task, scores: Mapping[int, float]) -> str:
+    """One of ``VERDICTS``."""
+    there = [score >= task.optimum - MARGIN for score in scores.values()]
+    if any(there):
+        return "reaches" if all(there) else "on some seeds"
+    return "in part" if max(scores.values()) > task.floor + MARGIN else "no"
+
+
+def _page(tasks: Sequence[Task]) -> Iterator[str]:
+    methods = [name for name in FUSIONS if all(name in task.scores for task in tasks)]
+    families = {name: about(FUSIONS[name]).family for name in methods}
+    yield "# Who reaches the optimum"
+    yield ""
+    yield "Written by `python -m experiments.reach`. The optima are enumerated, not estimated."
+    yield ""
+    for task in tasks:
+        yield (
+            f"- **{task.name}**: floor {100 * task.floor:.2f}, optimum {100 * task.optimum:.2f}; "
+            f"{task.origin}."
+        )
+    yield ""
+    yield (
+        "*Floor*: the best accuracy from one modality alone, or, where timing counts, from all of "
+        f"them as means over time. *Reaches*: every seed within {100 * MARGIN:.0f} points of the "
+        "optimum; *on some seeds*: at least one; *in part*: none, but at least one seed more than "
+        f"{100 * MARGIN:.0f} points above the floor; *no*: none. Why a method can or cannot is "
+        "told under *Limits* in its docstring ([the gallery](fusions.md))."
+    )
+    yield ""
+    yield from _families(tasks, methods, families)
+    yield ""
+    yield from _methods(tasks, methods, families)
+
+
+def _families(
+    tasks: Sequence[Task], methods: Sequence[str], families: Mapping[str, str]
+) -> Iterator[str]:
+    titles = [f"{task.name}: {kind}" for task in tasks for kind in VERDICTS]
+    yield f"| Family | Methods | {' | '.join(titles)} |"
+    yield f"|---|{'---:|' * (1 + len(titles))}"
+    for family in dict.fromkeys(families.values()):
+        mine = [name for name in methods if families[name] == family]
+        cells = [str(len(mine))]
+        for task in tasks:
+            counts = Counter(verdict(task, task.scores[name]) for name in mine)
+            cells += [str(counts[kind]) for kind in VERDICTS]
+        yield f"| {family} | {' | '.join(cells)} |"
+
+
+def _methods(
+    tasks: Sequence[Task], methods: Sequence[str], families: Mapping[str, str]
+) -> Iterator[str]:
+    titles = [f"{task.name} (%) | verdict" for task in tasks]
+    yield f"| Method | Family | {' | '.join(titles)} |"
+    yield f"|---|---|{'---:|---|' * len(tasks)}"
+    for name in methods:
+        cells = []
+        for task in tasks:
+            scores = task.scores[name]
+            cells += [_score(summary(list(scores.values()))), _told(task, scores)]
+        yield f"| [{name}](fusions.md#{name}) | {families[name]} | {' | '.join(cells)} |"
+
+
+def _score(found: Summary) -> str:
+    spread = "" if found.sd is None else f" ± {100 * found.sd:.2f}"
+    return f"{100 * found.mean:.2f}{spread}"
+
+
+def _told(task: Task, scores: Mapping[int, float]) -> str:
+    said = verdict(task, scores)
+    there = sum(score >= task.optimum - MARGIN for score in scores.values())
+    return f"{said} ({there}/{len(scores)})" if said == "on some seeds" else said
+
+
+if __name__ == "__main__":
+    cli.run_command(main)
