@@ -70,16 +70,19 @@ class Archive:
 
     def read(self, name: str) -> bytes:
         """The unpacked bytes of a file, their checksum checked."""
-        with decoding(f"{self._label}:{one_line(name)}", "zip member"), self.open(name) as stream:
+        where = f"{self._label}:{one_line(name)}"
+        with decoding(where, "zip member"), self.open(name) as stream:
             data = stream.read(self.size(name))
-            if stream.read(1) or len(data) != self.size(name):
-                raise DataError(f"{self._label}:{name}: not as long as the archive says")
+            if len(data) != self.size(name):
+                raise DataError(f"{where}: not as long as the archive says")
             return data
 
     def _info(self, name: str) -> zipfile.ZipInfo:
         if name not in self._members:
             close = nearest(name, self.names)
-            raise DataError(f"{self._label}: has no '{name}'{close} ({len(self.names)} files)")
+            raise DataError(
+                f"{self._label}: has no '{one_line(name)}'{close} ({len(self.names)} files)"
+            )
         return self._members[name]
 
 

@@ -37,7 +37,7 @@ def load(path: str, label: str, max_bytes: int, key: str) -> np.ndarray:
     """Reads in the child; call `read_h5` instead."""
     import h5py  # here: only the child needs it
 
-    with decoding(label, "HDF5 file"), h5py.File(path, "r") as file:
+    with decoding(label, "HDF5 file"), h5py.File(path, "r", locking=False) as file:
         node = file
         for part in filter(None, key.split("/")):
             node = _step(node, part, f"{label}:{key}")

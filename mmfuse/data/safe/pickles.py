@@ -95,7 +95,7 @@ class _Unpickler(pickle.Unpickler):
 def _encode(text: str, encoding: str = "latin1") -> bytes:
     """``_codecs.encode`` for the one encoding that pickles of bytes use."""
     if str(encoding).lower() not in ENCODINGS:
-        raise DataError(f"encoding '{one_line(encoding)}' in a pickle; allowed: latin1")
+        raise ValueError(f"text in encoding '{one_line(encoding)}'; allowed is latin1")
     return text.encode("latin1")
 
 

@@ -65,13 +65,12 @@ def read_picture(
 
 
 def _open(data: bytes, label: str) -> Image.Image:
-    """Reads the header only. Pillow warns of odd EXIF (unused here) and of many pixels."""
+    """Reads the header only. Pillow warns of odd EXIF (unused here) and many pixels (checked next)."""
     with _OPENING, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             return Image.open(io.BytesIO(data), formats=FORMATS)
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        except Image.DecompressionBombError as error:
             raise DataError(f"{label}: too many pixels ({error})") from error
 
 

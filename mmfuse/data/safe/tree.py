@@ -65,14 +65,25 @@ class _Packer:
         if isinstance(node, (np.ndarray, np.generic)):
             return self._array(node, depth)
         if isinstance(node, dict):
-            pairs = [[self.pack(k, depth + 1), self.pack(v, depth + 1)] for k, v in _items(node)]
-            return ["dict", pairs]
+            # `node.items` may be another: a pickle can put an attribute in front of the method
+            return ["dict", [self._pair(*pair, depth + 1) for pair in dict.items(node)]]
         if type(node) in (list, tuple):
             return [type(node).__name__, [self.pack(item, depth + 1) for item in node]]
         raise DataError(
             f"{self._label}: holds a {type(node).__name__}; allowed are numbers, text, arrays, "
             "lists, tuples and dicts"
         )
+
+    def _pair(self, key: Any, value: Tree, depth: int) -> list:
+        if isinstance(key, np.generic):
+            key = key.item()
+        parts = key if type(key) is tuple else (key,)
+        if not all(isinstance(part, str | bytes | int | float | None) for part in parts):
+            raise DataError(
+                f"{self._label}: a dict has a key of type {type(key).__name__}; allowed are "
+                "numbers and text, and tuples of them"
+            )
+        return [self.pack(key, depth), self.pack(value, depth)]
 
     def _whole(self, number: int) -> int:
         if not -(2**63) <= number < 2**64:
@@ -99,10 +110,6 @@ class _Packer:
         self._left -= count
         if self._left < 0:
             raise DataError(f"{self._label}: holds more than {size_text(self._max_bytes)} of data")
-
-
-def _items(node: dict) -> Any:
-    return dict.items(node)  # a pickle can put an attribute of its own in front of the method
 
 
 def _unpack(node: Any, arrays: dict[str, np.ndarray]) -> Tree:
