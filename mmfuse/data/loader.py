@@ -25,7 +25,7 @@ from tensorflow_datasets.core import ExampleSerializer
 from mmfuse.data.avmnist import Avmnist
 from mmfuse.data.helpdesk import Helpdesk
 from mmfuse.data.preprocess import build_preprocessor
-from mmfuse.errors import InputError, nearest
+from mmfuse.errors import InputError, RowError, nearest
 
 DATASETS = {"helpdesk": Helpdesk, "avmnist": Avmnist}
 FIT_LIMIT = 20_000  # training examples that statistics and vocabularies are taken from, at most
@@ -121,10 +121,11 @@ class Dataset:
             split: builder.info.splits[split].num_examples for split in builder.info.splits
         }
         fitting = self._columns("train", range(min(self.sizes["train"], FIT_LIMIT)))
-        self.preprocessors = {
-            name: _build(self.card, name, dict(fields)).fit(fitting[name])
-            for name, fields in preprocess.items()
-        }
+        self.preprocessors = {}
+        for name, fields in preprocess.items():
+            unfitted = _build(self.card, name, dict(fields))
+            with _rows_named(name, fitting, "train"):
+                self.preprocessors[name] = unfitted.fit(fitting[name])
         states = {name: p.state() for name, p in self.preprocessors.items()}
         learned = json.dumps([{n: dict(f) for n, f in preprocess.items()}, states], sort_keys=True)
         files = files_fingerprint(builder.data_path)
@@ -154,14 +155,19 @@ class Dataset:
 
     def batch(self, split: str, indices) -> Batch:
         """Examples of ``split`` at ``indices``, preprocessed and checked; numpy arrays."""
+        return self._encoded(self.raw(split, indices), split)
+
+    def raw(self, split: str, indices) -> dict[str, list]:
+        """Examples of ``split`` at ``indices`` as the dataset holds them: {column: values}."""
         if split == "test" and not self.test_openings:
             raise PermissionError("the test split is closed: only open_test may read it")
-        return self._encoded(self._columns(split, indices), split)
+        return self._columns(split, indices)
 
     def _encoded(self, columns: dict[str, list], split: str) -> Batch:
         inputs, masks = {}, {}
         for name in self.modalities:
-            inputs[name], masks[name] = self.preprocessors[name](columns[name])
+            with _rows_named(name, columns, split):
+                inputs[name], masks[name] = self.preprocessors[name](columns[name])
             if not np.isfinite(inputs[name]).all():
                 bad = int(
                     np.argmin(np.isfinite(inputs[name]).reshape(len(inputs[name]), -1).all(1))
@@ -220,6 +226,16 @@ def _build(card: dict, modality: str, fields: dict):
             f"{', '.join(card['modalities'])}{nearest(modality, card['modalities'])}"
         )
     return build_preprocessor(fields.pop("name"), **fields)
+
+
+@contextlib.contextmanager
+def _rows_named(modality: str, columns: dict[str, list], split: str) -> Iterator[None]:
+    """Says which example a preprocessor could not read."""
+    try:
+        yield
+    except RowError as error:
+        where = _where(columns, split, error.row)
+        raise InputError(f"'{modality}' of {where}: {error}") from error
 
 
 def _where(columns: dict[str, list], split: str, row: int) -> str:
