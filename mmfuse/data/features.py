@@ -7,10 +7,11 @@ not from missing frames, not from sentinels.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from mmfuse.data.stepwise import LEARNED, Stage, Stepwise
 from mmfuse.errors import InputError, RowError, nearest
 
 SIDES = ("right", "left")
@@ -30,7 +31,7 @@ class Learned:
 
 
 @dataclasses.dataclass(frozen=True)
-class Features:
+class Features(Stepwise):
     """Vectors [F] or sequences [T, F] to float32 [N, F] or [N, length, F], and the mask.
 
     ``x = (value - mean) / std`` with the mean and the standard deviation of each column over the
@@ -56,7 +57,7 @@ class Features:
     sentinel: float | None = None
     zero_is_missing: bool = False
     nan: str = "error"
-    learned: Learned | None = None
+    learned: Learned | None = dataclasses.field(default=None, metadata=LEARNED)
 
     def __post_init__(self):
         if type(self.length) is not int or self.length < 0:
@@ -80,7 +81,7 @@ class Features:
         """Takes statistics and the length from the training examples.
 
         Raises:
-          RowError: as ``__call__``.
+          RowError: as ``stages``.
           InputError: the length is to be learned, and no training sequence has a step.
         """
         read = [self._read(frames, row, raw[0]) for row, frames in enumerate(raw)]
@@ -103,16 +104,18 @@ class Features:
         learned = Learned(tuple(mean.tolist()), tuple(std.tolist()), steps, counts, cast)
         return dataclasses.replace(self, learned=learned)
 
-    def __call__(self, raw: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Standardises, pads and masks N examples.
+    def stages(self) -> Iterable[tuple[str, Stage]]:
+        """One: standardise and pad, to x and the mask, bool [N, 1] for vectors or [N, length].
 
-        Returns:
-          x, and the mask bool [N, 1] for vectors or [N, length].
-
-        Raises:
-          RowError: an example with other axes or columns than training had, that is not made of
-            numbers, or that holds NaN or Inf under ``nan="error"``.
+        It raises RowError for an example with other axes or columns than training had, that is not
+        made of numbers, or that holds NaN or Inf under ``nan="error"``.
         """
+        yield "standardise and pad", self._standardise
+
+    def _standardise(
+        self, raw: Sequence[np.ndarray], present: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        del present  # absent ones have no step
         learned = self.learned
         width, mean, std = len(learned.mean), np.array(learned.mean), np.array(learned.std)
         like = np.empty((width,) if learned.steps == 0 else (0, width))
