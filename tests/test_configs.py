@@ -16,7 +16,7 @@ from mmfuse.errors import InputError
 from mmfuse.fusion import FUSIONS, build_fusion
 from mmfuse.parallel import Devices
 from mmfuse.workdir import Workdir
-from tests import avmnist_files
+from tests import avmnist_files, own_manifest
 
 pytest_plugins = ["tests.commands"]
 ROOT = Path(__file__).parent.parent
@@ -25,6 +25,7 @@ ARGUMENTS = {  # a config that is not named here is tried without one
     "helpdesk": ["", "redundant", "unique", "synergy"],
     "quickstart": ["", "smoke"],
     "avmnist": ["", "full", "speaker", "smoke"],
+    "manifest": ["", "regression", "smoke"],
     "zoo": ["", "smoke", "params", "flops", "redundant", "temporal"],
 }
 SPECS = [(name, argument) for name in FILES for argument in ARGUMENTS.get(name, [""])]
@@ -45,9 +46,13 @@ def prepared(tmp_path_factory):
     """Small builds of the datasets, by name and fields, so that each is made once."""
     root, made = tmp_path_factory.mktemp("configs"), {}
     avmnist_files.fabricate(root / "raw")
+    own_manifest.fabricate(root / "own", 90)
+    numbers = [{"target": n} | row for n, row in enumerate(own_manifest.rows(90))]
+    own_manifest.write_csv(root / "own" / "numbers.csv", [without(row, "label") for row in numbers])
 
     def prepared(data):
-        fields = data["builder"] | {"n_train": 48, "n_valid": 8, "n_test": 16}
+        sizes = {"n_train": 48, "n_valid": 8, "n_test": 16}
+        fields = data["builder"] | ({} if data["name"] == "manifest" else sizes)
         key = (data["name"], *fields.items())
         if key not in made:
             builder = make_builder(
@@ -57,14 +62,21 @@ def prepared(tmp_path_factory):
             made[key] = builder
         return Dataset(made[key], data["preprocess"], resident_bytes=0)
 
-    prepared.raw = root / "raw"
+    prepared.raw, prepared.own = root / "raw", root / "own"
     return prepared
+
+
+def without(row, name):
+    return {key: value for key, value in row.items() if key != name}
 
 
 @pytest.mark.parametrize(("name", "argument"), SPECS)
 def test_every_row_builds_on_eight_devices(name, argument, prepared, monkeypatch):
     avmnist_files.trust(prepared.raw, monkeypatch)
     config = load(name, argument)
+    if name == "manifest":
+        own = "numbers.csv" if argument == "regression" else "my.csv"
+        config.data.manifest = str(prepared.own / own)
     ablation = resolve(config)
     dataset, devices = prepared(ablation.data), Devices(ablation.parallel["mode"])
     assert devices.count == 8

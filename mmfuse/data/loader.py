@@ -24,10 +24,11 @@ from tensorflow_datasets.core import ExampleSerializer
 
 from mmfuse.data.avmnist import Avmnist
 from mmfuse.data.helpdesk import Helpdesk
+from mmfuse.data.own_files import OwnFiles
 from mmfuse.data.preprocess import build_preprocessor
 from mmfuse.errors import InputError, nearest
 
-DATASETS = {"helpdesk": Helpdesk, "avmnist": Avmnist}
+DATASETS = {"helpdesk": Helpdesk, "avmnist": Avmnist, "manifest": OwnFiles}
 FIT_LIMIT = 20_000  # training examples that statistics and vocabularies are taken from, at most
 Batch = dict
 
