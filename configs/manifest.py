@@ -6,6 +6,9 @@ Argument   ``regression``: for a manifest with numbers to predict, in a column `
            ``smoke``: the same rows, one seed and one epoch, to see that everything runs
 Manifest   columns ``id``, ``split`` (train, valid, test), ``label`` or ``target``, and one per
            modality: text, or the path of a txt, png, jpg, wav, flac, ogg, npy or npz file
+Limits     text is cut after 32 words and sound after 5 seconds, pictures become 32 x 32 pixels:
+           --config.kinds.text.preprocess.length=64, kinds.sound.preprocess.seconds and
+           kinds.picture.preprocess.size change that
 """
 
 from ml_collections import ConfigDict
@@ -25,7 +28,14 @@ def kinds(features=FEATURES):
             "encoder": {"name": "image_cnn", "features": features, "channels": (8, 16, 16)},
         },
         "sound": {
-            "preprocess": {"name": "log_mel", "n_fft": 400, "hop": 400, "n_mels": 24},
+            "preprocess": {
+                "name": "log_mel",
+                "sample_rate": 16000,
+                "seconds": 5.0,
+                "n_fft": 800,
+                "hop": 800,
+                "n_mels": 32,
+            },
             "encoder": {"name": "audio_lstm", "features": features},
         },
         "features": {

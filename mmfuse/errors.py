@@ -13,14 +13,6 @@ class InputError(ValueError):
     """
 
 
-class ReportError(InputError):
-    """Many mistakes at once: the message is one line of summary, ``lines`` has one for each."""
-
-    def __init__(self, summary: str, lines: Iterable[str]):
-        super().__init__(summary)
-        self.lines = tuple(lines)
-
-
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Returns ``"; did you mean 'x'?"`` for the closest allowed name, or an empty string."""
     close = difflib.get_close_matches(str(name), list(allowed), n=1, cutoff=0.5)
@@ -31,3 +23,11 @@ def listed(names: Iterable[str]) -> str:
     """Returns ``"; there are: a, b"``, or an empty string for no names."""
     names = list(names)
     return f"; there are: {', '.join(names)}" if names else ""
+
+
+class ReportError(InputError):
+    """Many mistakes at once: the message is one line of summary, ``lines`` has one for each."""
+
+    def __init__(self, summary: str, lines: Iterable[str]):
+        super().__init__(summary)
+        self.lines = tuple(lines)
