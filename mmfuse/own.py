@@ -16,6 +16,14 @@ from mmfuse.errors import InputError, listed, nearest
 
 PLACE = "{modality}"
 PARTS = ("preprocess", "encoder")
+READS = {  # what the shipped preprocessors read; a column of another kind would be read as noise
+    "text": "text",
+    "picture": "picture",
+    "log_mel": "sound",
+    "mfcc": "sound",
+    "array": "features",
+    "features": "features",
+}
 
 
 def on_own_files(config: dict) -> dict:
@@ -43,12 +51,20 @@ def on_own_files(config: dict) -> dict:
                     f"config.{where}.{name}: manifest '{path}' has no such column"
                     f"{nearest(name, modalities)}{listed(modalities)}"
                 )
+    preprocess = _chosen(preprocess, kinds, "preprocess", modalities)
+    for name, kind in modalities.items():
+        reader = preprocess[name].get("name")
+        if READS.get(reader, kind) != kind:
+            raise InputError(
+                f"column '{name}' of manifest '{path}' holds {kind}, but its preprocessor "
+                f"'{reader}' reads {READS[reader]}"
+            )
     return {key: value for key, value in config.items() if key != "kinds"} | {
         "data": data
         | {
             "name": "manifest",
             "builder": {"path": path, "allow": allow},
-            "preprocess": _chosen(preprocess, kinds, "preprocess", modalities),
+            "preprocess": preprocess,
         },
         "encoders": _chosen(config["encoders"], kinds, "encoder", modalities),
         "rows": _rows(config["rows"], modalities),

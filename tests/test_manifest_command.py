@@ -81,7 +81,8 @@ def test_a_manifest_of_200_files_trains_and_a_changed_file_does_not_go_on(comman
     folder = shutil.copytree(own, tmp_path / "own")
     arguments = (
         f"--config.data.manifest={folder / 'my.csv'}", "--config.train.epochs=4",
-        "--config.train.lr=0.01", "--config.kinds.sound.preprocess.seconds=0.4", "--config.parallel.devices=1", "--config.seeds=0",
+        "--config.train.lr=0.01", "--config.kinds.sound.preprocess.seconds=0.4",
+        "--config.parallel.devices=1", "--config.seeds=0",
         "--rows=concat|pose only",
     )  # fmt: skip
     given = {"config": "configs/manifest.py", "data_dir": tmp_path / "data"}

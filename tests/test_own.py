@@ -7,7 +7,10 @@ from ml_collections import ConfigDict
 
 from configs import manifest, quickstart
 from mmfuse.ablation import add_defaults, resolve
+from mmfuse.config import apply_override
+from mmfuse.data.preprocess import PREPROCESSORS
 from mmfuse.errors import InputError, ReportError
+from mmfuse.own import READS
 from tests import own_manifest
 
 
@@ -18,8 +21,10 @@ def path(tmp_path):
 
 
 def write(folder, *columns, name="my.csv"):
+    cells = {"image": "{}.png", "audio": "{}.wav"}
     rows = [
-        {"id": f"{n}", "split": split, "label": label} | {c: f"{c} {n}" for c in columns}
+        {"id": f"{n}", "split": split, "label": label}
+        | {c: cells.get(c, c + " {}").format(n) for c in columns}
         for n, (split, label) in enumerate(
             (split, label) for split in ("train", "valid", "test") for label in ("a", "b")
         )
@@ -85,11 +90,32 @@ def test_a_config_of_another_dataset_that_fits(tmp_path):
             ("text", "image", "audio", "mood"),
             r"the config says nothing of column 'mood' \(text\).*configs/manifest.py takes any",
         ),
+        (
+            ("text", "audio"),
+            r"config.data.preprocess.image: manifest .* has no such column; there are: audio, text",
+        ),
     ],
 )
 def test_a_config_that_does_not_fit(columns, said, tmp_path):
     with pytest.raises(InputError, match=said):
         resolve(on(quickstart.get_config(), write(tmp_path, *columns)))
+
+
+def test_a_preprocessor_of_another_kind(path):
+    config = manifest.get_config()
+    config.data.preprocess = ConfigDict({"note": {"name": "picture", "size": 8}})
+    with pytest.raises(InputError, match=r"'note' of .* holds text, but .* 'picture' reads pict"):
+        resolve(on(config, path))
+    assert set(READS) >= set(PREPROCESSORS)
+
+
+def test_a_kind_takes_new_fields_from_the_command_line(path):
+    config = on(manifest.get_config(), path)
+    apply_override(config, "kinds.text.preprocess.stop_words", "False")
+    apply_override(config, "kinds.text.encoder.embed", "8")
+    ablation = resolve(config)
+    assert ablation.data["preprocess"]["note"]["stop_words"] is False
+    assert ablation.rows[0].encoders["note"]["embed"] == 8
 
 
 def test_refused(path, tmp_path):

@@ -1,5 +1,6 @@
 """What is wrong with a manifest: everything at once, each with row and column."""
 
+import os
 import re
 import shutil
 
@@ -257,6 +258,22 @@ def test_a_link_that_leads_outside(folder):
     assert "is outside" in problems(folder, rows)[0]
     rows[22]["photo"] = str(folder.parent / "elsewhere.png")
     assert "is outside" in problems(folder, rows)[0]
+    (folder / "loop.png").symlink_to("loop.png")
+    rows[22]["photo"] = "loop.png"
+    assert "missing file 'loop.png'" in problems(folder, rows)[0]
+
+
+def test_what_is_no_path_of_a_file(folder):
+    rows = own_manifest.rows(COUNT)
+    rows[0]["photo"], rows[1]["photo"] = "a\0b.png", "x" * 5000 + ".png"
+    rows[2]["photo"], rows[3]["photo"] = "photo/dir.png", "photo\\1.png"
+    rows[4]["photo"] = "photo/pipe.png"
+    (folder / "photo/dir.png").mkdir()
+    os.mkfifo(folder / "photo/pipe.png")
+    found = problems(folder, rows)
+    assert len(found) == 5, found
+    said = ("NUL", "missing", "not a regular", "write / between", "not a regular")
+    assert all(why in line for why, line in zip(said, found, strict=True)), found
 
 
 def labelled(folder, *labels, name="label"):

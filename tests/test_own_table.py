@@ -96,6 +96,7 @@ def test_kinds(tmp_path):
             "id;split;label;note\n",
             "row 1: one cell, 'id;split;label;note': separate cells by comma",
         ),
+        (HEAD + f"a,train,x,{'t' * 140_000}\n", "row 2: not readable as CSV: field larger than"),
         ("", "row 1, column 'id': missing column"),
         (HEAD + "a,train,x,\n", "column 'note': bad header: every cell of the column is empty"),
     ],

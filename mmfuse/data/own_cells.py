@@ -75,7 +75,8 @@ def _content(kind: str, cell: str, folder: Path, outside: bool) -> bytes:
     path = folder / cell.strip()
     if "\0" in cell:
         raise InputError(f"{shown(cell)} is no path: it has a NUL")
-    if not outside and not path.resolve().is_relative_to(folder.resolve()):
+    real, inside = (Path(os.path.realpath(place)) for place in (path, folder))
+    if not outside and not real.is_relative_to(inside):
         raise InputError(
             f"{shown(cell)} is outside the manifest's folder; allow 'outside' if meant"
         )
