@@ -172,9 +172,7 @@ def _chunks(path: Path) -> Iterator[bytes]:
 def _check_folder(source: RawFolder, path: Path) -> None:
     if not path.is_dir():
         raise InputError(f"{path}: missing; {_advice(source)}")
-    found = {
-        file.relative_to(path).as_posix(): _sha256(file) for file in path.glob(source.pattern)
-    }
+    found = {file.relative_to(path).as_posix(): _sha256(file) for file in path.glob(source.pattern)}
     listing = "".join(f"{found[name]}  {name}\n" for name in sorted(found))
     if hashlib.sha256(listing.encode()).hexdigest() == source.sha256:
         return

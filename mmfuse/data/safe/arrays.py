@@ -17,6 +17,7 @@ from mmfuse.data.safe.archives import open_zip
 from mmfuse.data.safe.limits import (
     GIB,
     KIB,
+    MIB,
     DataError,
     Source,
     decoding,
@@ -29,6 +30,7 @@ from mmfuse.errors import listed, nearest
 KINDS = "biufcSU"
 MAX_HEADER = 64 * KIB
 MAX_BYTES = GIB // 2
+OVERHEAD = 4 * MIB  # of an archive: headers and the list of members
 
 
 def read_npy(source: Source, max_bytes: int = MAX_BYTES, name: str = "") -> np.ndarray:
@@ -50,14 +52,16 @@ def read_npz(source: Source, max_bytes: int = MAX_BYTES, name: str = "") -> dict
       DataError: as `read_npy` and `archives.open_zip` say, before anything is unpacked.
     """
     label = name_of(source, name)
-    arrays = {}
-    with open_zip(source, max_bytes=max_bytes + MAX_HEADER, name=name) as archive:
+    arrays, left = {}, max_bytes
+    with open_zip(source, max_bytes=max_bytes + OVERHEAD, name=name) as archive:
         for member in archive.names:
             if not member.endswith(".npy"):
                 raise DataError(f"{label}: holds '{member}'; an .npz holds .npy members only")
             with archive.open(member) as stream:
                 size, where = archive.size(member), f"{label}:{member}"
-                arrays[member.removesuffix(".npy")] = _read_array(stream, size, max_bytes, where)
+                array = _read_array(stream, size, left, where)
+            arrays[member.removesuffix(".npy")] = array
+            left -= array.nbytes
     return arrays
 
 
@@ -105,7 +109,9 @@ def _read_array(stream: BinaryIO, size: int, max_bytes: int, label: str) -> np.n
                 f"{dtype}), the file holds {size_text(size - used)}"
             )
         if max(count, count * dtype.itemsize) > max_bytes:
-            raise DataError(f"{label}: shape {shape}; at most {size_text(max_bytes)} are read")
+            raise DataError(
+                f"{label}: shape {shape}, {dtype}; at most {size_text(max_bytes)} are read"
+            )
         data = np.empty(size - used, np.uint8)
         if _fill(stream, data) != data.size:
             raise DataError(f"{label}: truncated")

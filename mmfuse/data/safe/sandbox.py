@@ -20,6 +20,7 @@ from mmfuse.data.safe.limits import DataError, name_of, open_source, size_text
 
 ROOT = Path(__file__).resolve().parents[3]
 CHILD = "mmfuse.data.safe.child"
+GRACE = 10  # seconds on the clock for a child to start on a busy machine
 REFUSED = 4  # exit status of a child that says what is wrong
 QUIET = {  # one thread needs less address space; HDF5 must not load filters from a plug-in folder
     "OPENBLAS_NUM_THREADS": "1",
@@ -35,7 +36,7 @@ def read(reader: str, path: str | Path, max_bytes: int, seconds: float, **argume
       reader: of `child.READERS`.
       path: of the file, at most ``max_bytes`` long.
       max_bytes: of data it may hold.
-      seconds: of processor time; four times that on the clock.
+      seconds: of processor time; four times that, and some, on the clock.
       **arguments: for the reader; JSON values.
 
     Raises:
@@ -62,11 +63,11 @@ def convert(
             env={**os.environ, **QUIET, "PYTHONPATH": paths},
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=4 * seconds + 10,
+            timeout=4 * seconds + GRACE,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise DataError(f"{label}: not read within {4 * seconds:g} s") from error
+        raise DataError(f"{label}: not read within {4 * seconds + GRACE:g} s") from error
     if child.returncode:
         raise DataError(_fault(child, label, max_bytes, seconds))
 
