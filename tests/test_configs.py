@@ -25,7 +25,7 @@ ARGUMENTS = {  # a config that is not named here is tried without one
     "helpdesk": ["", "redundant", "unique", "synergy"],
     "quickstart": ["", "smoke"],
     "avmnist": ["", "full", "speaker", "smoke"],
-    "manifest": ["", "regression", "smoke"],
+    "manifest": ["", "regression"],
     "zoo": ["", "smoke", "params", "flops", "redundant", "temporal"],
 }
 SPECS = [(name, argument) for name in FILES for argument in ARGUMENTS.get(name, [""])]
