@@ -63,6 +63,23 @@ def test_problems_are_lines_on_stderr_and_exit_2(check, own, tmp_path):
     assert last == f"error: {path}: 3 problems; see {path}.problems.txt"
 
 
+@pytest.mark.parametrize(
+    ("text", "faults"),
+    [
+        ("", 5),
+        ("id,label,note\na,x,t\n", 2),
+        ("id,split,note\na,train,t\n", 3),
+        ("id,split,label,note\na,train,1,t\nb,train,2,u\nc,train,x,v\n", 5),
+        ("id,split,target\na,train,x\n", 4),
+    ],
+)
+def test_counts_of_a_manifest_that_lacks_columns(check, text, faults, tmp_path):
+    (tmp_path / "my.csv").write_text(text)
+    code, out, err = check(tmp_path / "my.csv")
+    assert (code, len(err.splitlines())) == (2, faults + 1), err
+    assert re.search(r"my.csv: \d rows", out)
+
+
 def test_wrong_arguments(check, own):
     for arguments, said in (
         ((own / "mine.csv",), "no manifest"),

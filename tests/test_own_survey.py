@@ -305,6 +305,13 @@ def test_labels(labels, said, folder):
     assert all(re.match(line, one) for line, one in zip(said, found, strict=True)), found
 
 
+def test_a_modality_that_training_never_has(folder):
+    rows = own_manifest.rows(COUNT)
+    for row in rows:
+        row["photo"] *= row["split"] != "train"
+    assert problems(folder, rows) == ["column 'photo': no row of training has this modality"]
+
+
 def test_targets(folder):
     found = labelled(folder, "0.5", "-1e3", "nan", "inf", "", "2", name="target")
     assert [one.partition(":")[0] for one in found] == [

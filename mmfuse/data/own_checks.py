@@ -73,8 +73,10 @@ def label_of(row: Row) -> str:
 
 def class_names(rows: list[Row]) -> list[str]:
     """The classes that training has, by number or by code point: class k is the k-th of them."""
-    names = {label_of(row) for row in rows if row.cells["split"] == "train"}
-    return sorted(names, key=int if integers(rows) else str)
+    whole = integers(rows)
+    trained = [row for row in rows if row.cells.get("split") == "train"]
+    names = {label_of(row) for row in trained if not _label_fault(row.cells["label"], whole)}
+    return sorted(names, key=int if whole else str)
 
 
 def label_problems(rows: list[Row], rare: bool) -> Iterator[Problem]:
@@ -136,7 +138,11 @@ def target_problems(rows: Iterable[Row]) -> Iterator[Problem]:
 
 
 def presence_problems(table: Table) -> Iterator[Problem]:
-    """Rows without any modality, and cells of blanks, which are neither text nor absence."""
+    """Rows without any modality, cells of blanks, and modalities that training never has."""
+    trained = [row for row in table.rows if row.cells.get("split") == "train"]
+    for name in table.kinds:
+        if trained and not any(row.cells[name] for row in trained):
+            yield Problem(0, name, "no row of training has this modality")
     for row in table.rows:
         cells = {name: row.cells[name] for name in table.kinds}
         for name, cell in cells.items():
