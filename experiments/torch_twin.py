@@ -202,7 +202,7 @@ class Twin:
         return torch.stack(losses).numpy()
 
     def _loss(self, output, label):
-        if self.task == "regression":
+        if self.task != "classification":
             return F.mse_loss(output[:, 0], label)
         return F.cross_entropy(output, label, label_smoothing=self.settings.label_smoothing)
 

@@ -17,7 +17,7 @@ from mmfuse.metrics import METRICS
 from mmfuse.optim import OPTIMISERS, SCHEDULES
 from mmfuse.own import on_own_files
 from mmfuse.parallel import MODES
-from mmfuse.train import TrainSettings
+from mmfuse.train import LAST, TrainSettings
 
 OWN_FILES = ("manifest", "allow")  # keys of data that on_own_files puts in the builder's words
 SECTIONS = {  # section: its keys, or None where the entries are checked by what they configure
@@ -240,7 +240,7 @@ def _settings(train: dict, row: str) -> TrainSettings:
         raise InputError(f"{where}.label_smoothing must be < 1, got {settings.label_smoothing}")
     _one_of(settings.optimizer, OPTIMISERS, f"{where}.optimizer")
     _one_of(settings.schedule, SCHEDULES, f"{where}.schedule")
-    _one_of(settings.select, METRICS, f"{where}.select")
+    _one_of(settings.select, (*METRICS, LAST), f"{where}.select")
     return settings
 
 

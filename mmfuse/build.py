@@ -21,7 +21,7 @@ from mmfuse.fusion import build_fusion, find_fusion
 from mmfuse.model import FusionModel, modalities_read, shipped
 from mmfuse.parallel import Devices
 from mmfuse.store import Store, shapes_of
-from mmfuse.train import Program, TrainSettings, make_program
+from mmfuse.train import LAST, Program, TrainSettings, make_program
 
 
 def build_model(row: Row, dataset: Dataset) -> FusionModel:
@@ -98,7 +98,7 @@ def build(row: Row, dataset: Dataset, devices: Devices, ablation: Ablation) -> B
     _check_batch(row, dataset)
     task = dataset.card["task"]
     for where, metric in (("metric", ablation.metric), ("train.select", row.train.select)):
-        if metrics.METRICS[metric][0] not in (task, "any"):
+        if metric != LAST and not metrics.measures(metric, task):
             raise InputError(f"config.{where} '{metric}' is not a metric of {task}")
     model = build_model(row, dataset)
     batch = dataset.batch("train", range(1))

@@ -38,4 +38,4 @@ class PooledHead(nn.Module):
         return scores
 
 
-HEADS = {"classification": PooledHead, "regression": PooledHead}
+HEADS = {"classification": PooledHead, "regression": PooledHead, "sentiment": PooledHead}

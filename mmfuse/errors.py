@@ -13,6 +13,17 @@ class InputError(ValueError):
     """
 
 
+class RowError(InputError):
+    """Bad input in one row of a column, told where the rows have no names yet.
+
+    ``row`` is its number; whoever knows the ids puts them behind the message.
+    """
+
+    def __init__(self, row: int, problem: str):
+        super().__init__(problem)
+        self.row = row
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Returns ``"; did you mean 'x'?"`` for the closest allowed name, or an empty string."""
     close = difflib.get_close_matches(str(name), list(allowed), n=1, cutoff=0.5)

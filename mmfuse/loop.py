@@ -21,7 +21,7 @@ from mmfuse.checkpoint import Checkpoints
 from mmfuse.data.loader import Dataset, epoch_order
 from mmfuse.parallel import Devices
 from mmfuse.programs import Executables, compile_row
-from mmfuse.train import chunk_orders
+from mmfuse.train import LAST, chunk_orders
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the state is saved
@@ -201,6 +201,11 @@ def _score(value: float | None, sign: int) -> float:
     return -math.inf if value is None or math.isnan(value) else sign * value
 
 
+def selected_by(select: str) -> str:
+    """What a record says of how its epoch was chosen."""
+    return "rule: the last one" if select == LAST else f"valid {select}"
+
+
 def _end_epoch(run: Run, built: Built, valid: list[dict], task: str) -> None:
     """Closes an epoch: curves, selection and early stopping; empties the running sums."""
     sums, diverged = jax.device_get((run.state.sums, run.state.diverged_at))
@@ -212,10 +217,10 @@ def _end_epoch(run: Run, built: Built, valid: list[dict], task: str) -> None:
         brief = [{k: v for k, v in m.items() if k != "confusion"} for m in values]
         over = run.selection.stopped
         run.curves[name].append([None if over[i] else brief[i] for i in range(len(valid))])
-    sign = 1 if metrics.METRICS[settings.select][1] else -1
-    scores = [
-        None if diverged[i] >= 0 else _score(m[settings.select], sign) for i, m in enumerate(valid)
-    ]
+    select = settings.select
+    values = [run.epoch if select == LAST else m[select] for m in valid]
+    sign = 1 if select == LAST or metrics.METRICS[select][1] else -1
+    scores = [None if diverged[i] >= 0 else _score(v, sign) for i, v in enumerate(values)]
     run.selection.update(scores, run.epoch, step, run.state.params, settings.patience)
     zeros = jax.tree.map(np.zeros_like, sums)
     run.state = run.state.replace(sums=zeros)

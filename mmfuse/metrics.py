@@ -1,7 +1,8 @@
 """Metrics as sums: every batch adds to them, they are merged by addition and divided once.
 
 Classification keeps a confusion matrix, so accuracy, precision, recall and F1 are exact whatever
-the batch size; regression keeps the moments that MAE and the correlation need.
+the batch size; regression keeps the moments that MAE, RMSE and the correlation need. Sentiment is
+regression of a score in -3..3 (negative to positive), with the class measures of that field.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 Sums = dict[str, jax.Array]
+SENTIMENT_RANGE = 3  # Scores of the task "sentiment" lie in -3..3.
 AUXILIARY = "auxiliary/"  # Prefix of the sums, and means, of a fusion's auxiliary losses.
 
 
@@ -27,8 +29,31 @@ def classification_sums(logits: jax.Array, label: jax.Array, weight: jax.Array) 
 def regression_sums(prediction: jax.Array, label: jax.Array, weight: jax.Array) -> Sums:
     """Sums over examples of |p - y| and of the first and second moments of p [B] and y [B]."""
     p, y = prediction, label
-    terms = {"abs": jnp.abs(p - y), "p": p, "y": y, "pp": p * p, "yy": y * y, "py": p * y}
+    terms = {"abs": jnp.abs(p - y), "square": jnp.square(p - y)}
+    terms |= {"p": p, "y": y, "pp": p * p, "yy": y * y, "py": p * y}
     return {name: jnp.sum(term * weight) for name, term in terms.items()}
+
+
+def sentiment_sums(prediction: jax.Array, label: jax.Array, weight: jax.Array) -> Sums:
+    """`regression_sums`, two confusion matrices [2, 2] by sign, and the hits among seven classes.
+
+    ``has0``: y >= 0 against y < 0, over all examples. ``non0``: y > 0 against y < 0, over those
+    with y != 0 alone. Both name what the literature calls Acc-2, and they differ by points.
+    ``hits7``: p and y, clipped to -3..3 and rounded (halves to even), are the same whole number.
+    """
+    p, y = prediction, label
+    found = [jnp.round(jnp.clip(v, -SENTIMENT_RANGE, SENTIMENT_RANGE)) for v in (p, y)]
+    return regression_sums(p, y, weight) | {
+        "has0": _binary_confusion(p >= 0, y >= 0, weight),
+        "non0": _binary_confusion(p > 0, y > 0, weight * (y != 0)),
+        "hits7": jnp.sum((found[0] == found[1]) * weight),
+    }
+
+
+def _binary_confusion(predicted: jax.Array, true: jax.Array, weight: jax.Array) -> jax.Array:
+    """Counts [2, 2] of bool [B], row = true."""
+    rows, columns = (jnp.stack([~v, v], axis=-1).astype(weight.dtype) for v in (true, predicted))
+    return jnp.einsum("bc,bd,b->cd", rows, columns, weight)
 
 
 def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
@@ -55,19 +80,39 @@ def classification_metrics(sums: dict[str, np.ndarray]) -> dict:
 
 
 def regression_metrics(sums: dict[str, np.ndarray]) -> dict:
-    """Mean absolute error and Pearson correlation (None where either side is constant)."""
-    s = {name: float(value) for name, value in sums.items()}
+    """Mean absolute and root mean squared error, and Pearson correlation.
+
+    The correlation is None where either side is constant.
+    """
+    names = ("count", "abs", "square", "p", "y", "pp", "yy", "py")
+    s = {name: float(sums[name]) for name in names}
     n = s["count"]
     covariance = s["py"] / n - s["p"] / n * s["y"] / n
     variance = (s["pp"] / n - (s["p"] / n) ** 2) * (s["yy"] / n - (s["y"] / n) ** 2)
     correlation = covariance / variance**0.5 if variance > 1e-12 else None
-    return {"mae": s["abs"] / n, "correlation": correlation}
+    return {"mae": s["abs"] / n, "rmse": (s["square"] / n) ** 0.5, "correlation": correlation}
+
+
+def sentiment_metrics(sums: dict[str, np.ndarray]) -> dict:
+    """`regression_metrics`, and accuracy and weighted F1 of the two binary readings and Acc-7.
+
+    None for ``non0`` where every label is 0.
+    """
+    metrics = regression_metrics(sums)
+    for name in ("has0", "non0"):
+        confusion = np.asarray(sums[name])
+        found = classification_metrics({"confusion": confusion}) if confusion.any() else {}
+        metrics[f"acc2_{name}"] = found.get("accuracy")
+        metrics[f"f1_{name}"] = found.get("f1_weighted")
+    return metrics | {"acc7": float(sums["hits7"]) / float(sums["count"])}
 
 
 TASKS = {
     "classification": (classification_sums, classification_metrics),
     "regression": (regression_sums, regression_metrics),
+    "sentiment": (sentiment_sums, sentiment_metrics),
 }
+EXTENDS = {"sentiment": "regression"}  # task: the task whose metrics it has as well
 METRICS = {  # name: (task, True where higher is better)
     "accuracy": ("classification", True),
     "precision_macro": ("classification", True),
@@ -77,9 +122,20 @@ METRICS = {  # name: (task, True where higher is better)
     "f1_macro": ("classification", True),
     "f1_weighted": ("classification", True),
     "mae": ("regression", False),
+    "rmse": ("regression", False),
     "correlation": ("regression", True),
+    "acc2_has0": ("sentiment", True),
+    "acc2_non0": ("sentiment", True),
+    "f1_has0": ("sentiment", True),
+    "f1_non0": ("sentiment", True),
+    "acc7": ("sentiment", True),
     "loss": ("any", False),
 }
+
+
+def measures(metric: str, task: str) -> bool:
+    """Whether the metric is one of this task."""
+    return METRICS[metric][0] in (task, EXTENDS.get(task), "any")
 
 
 def finalise(task: str, sums: dict[str, np.ndarray]) -> dict:

@@ -106,4 +106,8 @@ def auxiliary(loss: jax.Array, label: jax.Array) -> jax.Array:
     return jnp.sum(loss * jax.nn.one_hot(label, loss.shape[-1], dtype=loss.dtype), axis=-1)
 
 
-LOSSES = {"classification": cross_entropy, "regression": squared_error}
+LOSSES = {
+    "classification": cross_entropy,
+    "regression": squared_error,
+    "sentiment": squared_error,
+}

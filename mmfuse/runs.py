@@ -12,7 +12,7 @@ from mmfuse.ablation import Ablation
 from mmfuse.build import Built
 from mmfuse.checkpoint import save_params, sha256_file
 from mmfuse.data.loader import Dataset
-from mmfuse.loop import Run, evaluate
+from mmfuse.loop import Run, evaluate, selected_by
 from mmfuse.parallel import Devices
 from mmfuse.programs import Executables
 from mmfuse.record import code_sha256, git_state, sha256_json, versions
@@ -102,7 +102,7 @@ def finish(
             "selected": {
                 "epoch": run.selection.epoch[lane],
                 "step": run.selection.step[lane],
-                "by": f"valid {built.settings.select}",
+                "by": selected_by(built.settings.select),
             },
             "parameters": built.parameters,
             "flops_per_example": built.flops,

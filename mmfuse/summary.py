@@ -13,7 +13,10 @@ from mmfuse.mixing import refuse_mixed
 from mmfuse.stats import Summary, paired, summary
 
 SPLIT = "test"
-COLUMNS = ("accuracy", "f1_macro", "mae", "correlation")  # shown where the task has them
+COLUMNS = (  # shown where the task has them
+    "accuracy", "f1_macro", "mae", "correlation",
+    "acc2_has0", "f1_has0", "acc2_non0", "f1_non0", "acc7",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +47,13 @@ MEASURES = {
     "f1_macro": Measure("Macro-F1", scale=100, digits=2),
     "f1_weighted": Measure("Weighted F1", scale=100, digits=2),
     "mae": Measure("MAE", higher=False, digits=3),
+    "rmse": Measure("RMSE", higher=False, digits=3),
     "correlation": Measure("Correlation", digits=3),
+    "acc2_has0": Measure("Acc-2 (has 0)", scale=100, digits=2),
+    "acc2_non0": Measure("Acc-2 (non 0)", scale=100, digits=2),
+    "f1_has0": Measure("F1 (has 0)", scale=100, digits=2),
+    "f1_non0": Measure("F1 (non 0)", scale=100, digits=2),
+    "acc7": Measure("Acc-7", scale=100, digits=2),
     "loss": Measure("Loss", higher=False),
 }
 

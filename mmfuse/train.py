@@ -20,10 +20,16 @@ import optax
 
 from mmfuse import metrics, optim
 
+LAST = "last"
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainSettings:
-    """The budget and the optimiser of a row; the same for all rows of a fair table."""
+    """The budget and the optimiser of a row; the same for all rows of a fair table.
+
+    ``select`` is the validation metric that chooses the epoch, or "last": the epochs are fixed in
+    advance, for data whose validation split says nothing.
+    """
 
     epochs: int = 10
     batch: int = 64

@@ -176,6 +176,7 @@ def test_learning_rates_without_sense(lr):
         ("optimizer", "adam", "unknown .*optimizer 'adam'; allowed: adamw, sgd; did you mean"),
         ("schedule", "cosin", "unknown .*schedule 'cosin'; .*did you mean 'cosine'"),
         ("select", "acuracy", "unknown .*select 'acuracy'; .*did you mean 'accuracy'"),
+        ("select", "first", "unknown .*select 'first'; allowed: .*, loss, last"),
     ],
 )
 def test_faulty_settings(key, value, said):

@@ -16,7 +16,7 @@ from mmfuse.errors import InputError
 from mmfuse.fusion import FUSIONS, build_fusion
 from mmfuse.parallel import Devices
 from mmfuse.workdir import Workdir
-from tests import avmnist_files, own_manifest
+from tests import avmnist_files, own_manifest, sequence_files
 
 pytest_plugins = ["tests.commands"]
 ROOT = Path(__file__).parent.parent
@@ -27,7 +27,13 @@ ARGUMENTS = {  # a config that is not named here is tried without one
     "avmnist": ["", "full", "speaker", "smoke"],
     "manifest": ["", "regression"],
     "zoo": ["", "smoke", "params", "flops", "redundant", "temporal"],
+    "mosi": ["", "published", "context", "honest", "honest_binary", "smoke"],
+    "ict_mmmo": ["", "regression", "smoke"],
+    "youtube": ["", "smoke"],
+    "mustard": ["", "4", "smoke"],
 }
+RAW = (avmnist_files, sequence_files)  # what fabricates upstream files
+SIZES = {"n_train": 48, "n_valid": 8, "n_test": 16}  # where a builder can be told
 SPECS = [(name, argument) for name in FILES for argument in ARGUMENTS.get(name, [""])]
 
 
@@ -45,15 +51,15 @@ def here(monkeypatch):
 def prepared(tmp_path_factory):
     """Small builds of the datasets, by name and fields, so that each is made once."""
     root, made = tmp_path_factory.mktemp("configs"), {}
-    avmnist_files.fabricate(root / "raw")
+    for files in RAW:
+        files.fabricate(root / "raw")
     own_manifest.fabricate(root / "own", 90)
     numbers = [{"target": n} | row for n, row in enumerate(own_manifest.rows(90))]
     own_manifest.write_csv(root / "own" / "numbers.csv", [without(row, "label") for row in numbers])
 
     def prepared(data):
-        sizes = {"n_train": 48, "n_valid": 8, "n_test": 16}
-        fields = data["builder"] | ({} if data["name"] == "manifest" else sizes)
-        key = (data["name"], *fields.items())
+        fields = data["builder"] | (SIZES if "n_train" in data["builder"] else {})
+        key = (data["name"], repr(fields))
         if key not in made:
             builder = make_builder(
                 data["name"], fields, data_dir=str(root), raw_data=str(root / "raw")
@@ -72,7 +78,8 @@ def without(row, name):
 
 @pytest.mark.parametrize(("name", "argument"), SPECS)
 def test_every_row_builds_on_eight_devices(name, argument, prepared, monkeypatch):
-    avmnist_files.trust(prepared.raw, monkeypatch)
+    for files in RAW:
+        files.trust(prepared.raw, monkeypatch)
     config = load(name, argument)
     if name == "manifest":
         own = "numbers.csv" if argument == "regression" else "my.csv"

@@ -287,6 +287,17 @@ def test_selection_by_loss_takes_the_lowest(dataset, compiled, tmp_path, monkeyp
     assert run(built, dataset, tmp_path)[0].selection.epoch == [1, 0]
 
 
+def test_the_last_epoch_may_be_taken_whatever_validation_says(
+    dataset, compiled, tmp_path, monkeypatch
+):
+    script = iter([(0.9, 0.1), (0.4, 0.2)])
+    monkeypatch.setattr(loop, "evaluate", lambda *_: [{"accuracy": s} for s in next(script)])
+    built = tiny.built(dataset, **SETTINGS | {"select": "last"})
+    assert run(built, dataset, tmp_path)[0].selection.epoch == [1, 1]
+    assert loop.selected_by("last") == "rule: the last one"
+    assert loop.selected_by("loss") == "valid loss"
+
+
 def test_what_a_run_reports(built, dataset, compiled, tmp_path):
     heard = []
     _, executables, clock = run(

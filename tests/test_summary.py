@@ -4,6 +4,7 @@ import pytest
 import scipy.stats
 
 from mmfuse.errors import InputError
+from mmfuse.metrics import METRICS
 from mmfuse.summary import MEASURES, summarise
 from mmfuse.tables import render
 from tests.records import SCORES, all_records, make_record
@@ -77,6 +78,20 @@ def test_regression():
     table = summarise(records)
     assert table.columns == ("mae", "correlation")
     assert "MAE ↓ | " in render(table, "md") and "0.750 ± 0.000" in render(table, "md")
+
+
+def test_sentiment_shows_both_readings_of_acc_2():
+    names = ("mae", "rmse", "correlation", "acc2_has0", "f1_has0", "acc2_non0", "f1_non0", "acc7")
+    metrics = {split: dict.fromkeys(names, 0.5) for split in ("valid", "test")}
+    records = [
+        make_record("a", s, 0.0, metrics=metrics, reference=[], reference_row=None) for s in (0, 1)
+    ]
+    table = summarise(records, metric="rmse")
+    assert table.columns == ("rmse", *(name for name in names if name != "rmse"))
+    text = render(table, "md")
+    assert "RMSE ↓ |" in text and "Acc-2 (has 0) (%)" in text and "Acc-7 (%)" in text
+    assert set(METRICS) <= set(MEASURES)
+    assert all(MEASURES[name].higher == higher for name, (_, higher) in METRICS.items())
 
 
 def test_bad_choices_name_the_nearest(records):

@@ -7,7 +7,7 @@ the dataset (``card``), and how to read it (``splits``).
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mmfuse.data import raw
+from mmfuse.errors import InputError
 
 Source = raw.RawFile | raw.RawFolder
 
@@ -91,3 +92,15 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, examples: Iterable[dict]) -> Iterator[tuple[int, dict]]:
         yield from enumerate(examples)
+
+
+def same_rows(dataset: str, split: str, columns: dict[str, Sized]) -> None:
+    """Checks that the parts of a split have as many rows as each other.
+
+    Raises:
+      InputError: they have not; with the number of rows of each.
+    """
+    counts = {name: len(rows) for name, rows in columns.items()}
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise InputError(f"{dataset}: the parts of split '{split}' differ in rows: {told}")

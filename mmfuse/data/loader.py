@@ -24,11 +24,23 @@ from tensorflow_datasets.core import ExampleSerializer
 
 from mmfuse.data.avmnist import Avmnist
 from mmfuse.data.helpdesk import Helpdesk
+from mmfuse.data.ict_mmmo import IctMmmo
+from mmfuse.data.mosi import Mosi
+from mmfuse.data.mustard import Mustard
 from mmfuse.data.own_files import OwnFiles
 from mmfuse.data.preprocess import build_preprocessor
-from mmfuse.errors import InputError, nearest
+from mmfuse.data.youtube import Youtube
+from mmfuse.errors import InputError, RowError, nearest
 
-DATASETS = {"helpdesk": Helpdesk, "avmnist": Avmnist, "manifest": OwnFiles}
+DATASETS = {
+    "helpdesk": Helpdesk,
+    "avmnist": Avmnist,
+    "mosi": Mosi,
+    "ict_mmmo": IctMmmo,
+    "youtube": Youtube,
+    "mustard": Mustard,
+    "manifest": OwnFiles,
+}
 FIT_LIMIT = 20_000  # training examples that statistics and vocabularies are taken from, at most
 Batch = dict
 
@@ -122,10 +134,11 @@ class Dataset:
             split: builder.info.splits[split].num_examples for split in builder.info.splits
         }
         fitting = self._columns("train", range(min(self.sizes["train"], FIT_LIMIT)))
-        self.preprocessors = {
-            name: _build(self.card, name, dict(fields)).fit(fitting[name])
-            for name, fields in preprocess.items()
-        }
+        self.preprocessors = {}
+        for name, fields in preprocess.items():
+            unfitted = _build(self.card, name, dict(fields))
+            with _rows_named(name, fitting, "train"):
+                self.preprocessors[name] = unfitted.fit(fitting[name])
         states = {name: p.state() for name, p in self.preprocessors.items()}
         learned = json.dumps([{n: dict(f) for n, f in preprocess.items()}, states], sort_keys=True)
         files = files_fingerprint(builder.data_path)
@@ -162,7 +175,8 @@ class Dataset:
     def _encoded(self, columns: dict[str, list], split: str) -> Batch:
         inputs, masks = {}, {}
         for name in self.modalities:
-            inputs[name], masks[name] = self.preprocessors[name](columns[name])
+            with _rows_named(name, columns, split):
+                inputs[name], masks[name] = self.preprocessors[name](columns[name])
             if not np.isfinite(inputs[name]).all():
                 bad = int(
                     np.argmin(np.isfinite(inputs[name]).reshape(len(inputs[name]), -1).all(1))
@@ -171,7 +185,7 @@ class Dataset:
         return {"inputs": inputs, "masks": masks, "label": self._labels(columns, split)}
 
     def _labels(self, columns: dict[str, list], split: str) -> np.ndarray:
-        if self.card["task"] == "regression":
+        if self.card["task"] != "classification":
             return np.array(columns["label"], np.float32)
         labels = np.array(columns["label"], np.int32)
         wrong = (labels < 0) | (labels >= self.card["classes"])
@@ -221,6 +235,16 @@ def _build(card: dict, modality: str, fields: dict):
             f"{', '.join(card['modalities'])}{nearest(modality, card['modalities'])}"
         )
     return build_preprocessor(fields.pop("name"), **fields)
+
+
+@contextlib.contextmanager
+def _rows_named(modality: str, columns: dict[str, list], split: str) -> Iterator[None]:
+    """Says which example a preprocessor could not read."""
+    try:
+        yield
+    except RowError as error:
+        where = _where(columns, split, error.row)
+        raise InputError(f"'{modality}' of {where}: {error}") from error
 
 
 def _where(columns: dict[str, list], split: str, row: int) -> str:

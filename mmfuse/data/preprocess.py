@@ -13,6 +13,7 @@ import dataclasses
 import numpy as np
 
 from mmfuse.data import audio, image, text
+from mmfuse.data.features import Features
 from mmfuse.errors import InputError, nearest
 
 
@@ -148,7 +149,13 @@ def _standardise(x: np.ndarray, mean, std) -> np.ndarray:
     return ((x - np.asarray(mean, np.float32)) / np.where(std > 0, std, 1)).astype(np.float32)
 
 
-PREPROCESSORS = {"text": Text, "picture": Picture, "log_mel": LogMel, "array": Array}
+PREPROCESSORS = {
+    "text": Text,
+    "picture": Picture,
+    "log_mel": LogMel,
+    "array": Array,
+    "features": Features,
+}
 
 
 def build_preprocessor(name: str, **fields):
@@ -159,7 +166,7 @@ def build_preprocessor(name: str, **fields):
             f"unknown preprocessor '{name}'; allowed: {allowed}{nearest(name, PREPROCESSORS)}"
         )
     kind = PREPROCESSORS[name]
-    learned = ("vocabulary", "mean", "std")
+    learned = ("vocabulary", "mean", "std", "learned")
     allowed = [f.name for f in dataclasses.fields(kind) if f.name not in learned]
     for field in fields:
         if field not in allowed:
