@@ -32,9 +32,9 @@ def build_model(row: Row, dataset: Dataset) -> FusionModel:
             raise InputError(
                 f"config.encoders has none for modality '{name}'{listed(row.encoders)}"
             )
-        fields = dict(row.encoders[name])
-        if hasattr(dataset.preprocessors[name], "vocab_size"):
-            fields.setdefault("vocab_size", dataset.preprocessors[name].vocab_size)
+        known = _from_data(dataset.preprocessors[name])
+        fields = known | row.encoders[name]
+        _check_vocabulary(name, known.get("vocab_size"), fields.get("vocab_size"))
         encoders[name] = build_encoder(fields.pop("name"), **fields)
     for name in row.encoders:
         if name not in dataset.modalities:
@@ -48,6 +48,26 @@ def build_model(row: Row, dataset: Dataset) -> FusionModel:
         fields.setdefault("outputs", dataset.outputs)
     fusion = build_fusion(name, **fields)
     return FusionModel(encoders, fusion, HEADS[dataset.card["task"]](dataset.outputs))
+
+
+def _from_data(preprocessor: Any) -> dict[str, Any]:
+    """The fields of an encoder that its preprocessor determines."""
+    fields = {}
+    if hasattr(preprocessor, "vocab_size"):
+        fields["vocab_size"] = preprocessor.vocab_size
+    vectors = getattr(preprocessor, "pretrained", None)
+    if vectors is not None:
+        fields |= {"vectors": vectors, "embed": vectors.values.shape[1]}
+    return fields
+
+
+def _check_vocabulary(modality: str, needed: int | None, given: int | None) -> None:
+    """An id beyond the table would be NaN: no encoder may have fewer rows than there are ids."""
+    if needed is not None and given < needed:
+        raise InputError(
+            f"config.encoders.{modality}.vocab_size {given} is less than the {needed} ids of the "
+            "vocabulary; leave it out"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from mmfuse.convolution import conv_relu_pool
+from mmfuse.data.vectors import WordVectors
 from mmfuse.errors import InputError, nearest
 from mmfuse.recurrent import LSTM
 
@@ -129,16 +130,22 @@ class AudioLSTM(nn.Module):
 
 
 class TextLSTM(nn.Module):
-    """Token ids [B, T], mask [B, T] -> embedding, LSTM outputs [B, T, 1, D], D = features."""
+    """Token ids [B, T], mask [B, T] -> embedding, LSTM outputs [B, T, 1, D], D = features.
+
+    ``vectors`` are the embedding's first values for the words that have some; with
+    ``train_vectors`` off they stay what they are, are no parameters, and all other words are zeros.
+    """
 
     features: int
     vocab_size: int
     embed: int = 64
+    vectors: WordVectors | None = None
+    train_vectors: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array, *, train: bool) -> Encoded:
         """Encodes a batch: the tokens and their mask."""
-        embedded = nn.Embed(self.vocab_size, self.embed)(jnp.where(mask, x, 0))
+        embedded = _embedded(self, x, mask)
         outputs, _ = LSTM(self.features)(_zero_masked(embedded, mask[:, :, None]), mask)
         return _finish(outputs[:, :, None], mask)
 
@@ -147,16 +154,19 @@ class TextLocal(nn.Module):
     """Token ids [B, T], mask [B, T] -> embedding and an MLP per token: [B, T, 1, D].
 
     Local in time: no recurrence and no positions, a token knows nothing of its neighbours.
+    ``vectors`` and ``train_vectors`` as in ``TextLSTM``.
     """
 
     features: int
     vocab_size: int
     embed: int = 64
+    vectors: WordVectors | None = None
+    train_vectors: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array, *, train: bool) -> Encoded:
         """Encodes a batch: the tokens and their mask."""
-        embedded = nn.Embed(self.vocab_size, self.embed)(jnp.where(mask, x, 0))
+        embedded = _embedded(self, x, mask)
         hidden = nn.relu(nn.Dense(self.features)(embedded))
         return _finish(nn.Dense(self.features)(hidden)[:, :, None], mask)
 
@@ -219,6 +229,34 @@ def build_encoder(name: str, **fields: Any) -> nn.Module:
         if field.default is dataclasses.MISSING and field.name not in fields:
             raise InputError(f"encoder {name!r} needs the field {field.name!r}")
     return ENCODERS[name](**fields)
+
+
+def _embedded(encoder: TextLSTM | TextLocal, x: jax.Array, mask: jax.Array) -> jax.Array:
+    """The embedding [B, T, E] of token ids, inside the encoder's ``__call__``."""
+    ids, vectors = jnp.where(mask, x, 0), encoder.vectors
+    if vectors is None:
+        if not encoder.train_vectors:
+            raise InputError("train_vectors is off, but the text's preprocessor has no vectors")
+        return nn.Embed(encoder.vocab_size, encoder.embed)(ids)
+    shape = (encoder.vocab_size, encoder.embed)
+    if vectors.values.shape != shape:
+        raise InputError(
+            f"vectors of shape {vectors.values.shape} do not fit vocab_size {shape[0]} and embed "
+            f"{shape[1]}; leave both out"
+        )
+    if not encoder.train_vectors:
+        return jnp.asarray(vectors.values)[ids]
+    return nn.Embed(*shape, embedding_init=_starting_from(vectors))(ids)
+
+
+def _starting_from(vectors: WordVectors) -> nn.initializers.Initializer:
+    """The given vectors, and for words without one what ``nn.Embed`` draws by itself."""
+
+    def init(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
+        drawn = nn.linear.default_embed_init(key, shape, dtype)
+        return jnp.where(vectors.found[:, None], vectors.values.astype(dtype), drawn)
+
+    return init
 
 
 def _zero_masked(x: jax.Array, mask: jax.Array) -> jax.Array:

@@ -53,6 +53,55 @@ def test_noise_reduction_keeps_what_is_far_above_the_noise():
     np.testing.assert_allclose(kept, loud, atol=1e-4)
 
 
+@pytest.mark.parametrize("size", [1, 2, 20, 27, 28])
+def test_band_pass_of_a_very_short_clip(size):
+    assert audio.band_pass(tone(700)[None, :size], RATE, 300, 1500).shape == (1, size)
+
+
+def test_the_quietest_frames_serve_as_noise():
+    """A tone in the middle of the clip, noise everywhere: what is removed is nearly all noise."""
+    clean = tone(500) * (np.abs(np.arange(RATE) - 4000) < 2000)
+    noisy = clean + RNG.normal(0, 0.1, RATE).astype(np.float32)
+    cleaned = audio.reduce_own_noise(noisy, 0.2)
+    assert cleaned.shape == noisy.shape
+    before, after = (np.mean((x - clean) ** 2) for x in (noisy, cleaned))
+    assert 10 * np.log10(before / after) > 8
+    assert np.sqrt(np.mean(cleaned[:1500] ** 2)) < 0.03  # the noise had 0.1
+    inside = cleaned[2500:5500] @ clean[2500:5500] / (clean[2500:5500] @ clean[2500:5500])
+    np.testing.assert_allclose(inside, 1, atol=0.02)  # the tone keeps its size
+
+
+def test_digital_silence_is_no_example_of_noise():
+    noise = RNG.normal(0, 0.1, 2048).astype(np.float32)
+    clip = np.concatenate([np.zeros(2048, np.float32), noise, 20 * noise])
+    cleaned = audio.reduce_own_noise(clip, 0.25)
+    assert np.sqrt(np.mean(cleaned[2400:3700] ** 2)) < 0.03
+    np.testing.assert_allclose(cleaned[4600:5700], clip[4600:5700], atol=0.5)
+
+
+def test_own_noise_leaves_alone_what_has_no_pause():
+    for clip in (tone(500)[:250], np.zeros(4000, np.float32), tone(500)[:300]):
+        np.testing.assert_array_equal(audio.reduce_own_noise(clip, 0.2), clip)
+
+
+def test_trim_cuts_quiet_ends_at_whole_blocks_and_nothing_between():
+    wave = np.concatenate([0.001 * tone(400)[:800], tone(400)[:1600], np.zeros(800), tone(400)])
+    wave = np.append(wave[:4000], 0.001 * tone(400)[:1000])
+    np.testing.assert_array_equal(audio.trim(wave, RATE, 40), wave[800:4000])
+    np.testing.assert_array_equal(audio.trim(wave, RATE, 80), wave)
+    for same in (np.zeros(500), np.ones(3), np.ones(161)):
+        np.testing.assert_array_equal(audio.trim(same, RATE, 40), same)
+
+
+def test_cepstrum_equals_the_sum_in_its_docstring():
+    x, M = RNG.normal(size=(4, 7, 12)), 12
+    k, m = np.arange(5)[:, None], np.arange(M)[None]
+    cosines = np.cos(np.pi * k * (m + 0.5) / M) * np.where(k > 0, np.sqrt(2 / M), np.sqrt(1 / M))
+    found = audio.cepstrum(x, 5)
+    np.testing.assert_allclose(found, x @ cosines.T, atol=1e-5)
+    assert found.dtype == np.float32
+
+
 def test_stft_power_equals_the_sum_in_its_docstring():
     x, n, hop = RNG.normal(size=40).astype(np.float32), 9, 4
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)

@@ -4,6 +4,7 @@ import dataclasses
 
 import flax.linen as nn
 import jax
+import numpy as np
 import pytest
 
 from mmfuse.ablation import resolve
@@ -38,6 +39,63 @@ def test_what_depends_on_the_data_is_filled_in(dataset):
     given = resolve(tiny.config()).rows[0].encoders
     given = given | {"text": given["text"] | {"vocab_size": 500}}
     assert build_model(row(encoders=given), dataset).encoders["text"].vocab_size == 500
+
+
+def test_a_table_smaller_than_the_vocabulary_is_refused(dataset):
+    given = row().encoders
+    given = given | {"text": given["text"] | {"vocab_size": 3}}
+    refused("encoders.text.vocab_size 3 is less than the .* ids", dataset, encoders=given)
+
+
+@pytest.fixture(scope="module")
+def with_vectors(tmp_path_factory):
+    """The dataset with vectors of width 5 for its two most frequent words."""
+    words = tiny.dataset(tmp_path_factory).preprocessors["text"].vocabulary.words
+    path = tmp_path_factory.mktemp("vectors") / "v.txt"
+    path.write_text(f"{words[0]} 1 2 3 4 5\n{words[1]} 9 8 7 6 5\n", encoding="utf-8")
+    fields = tiny.PREPROCESS | {"text": tiny.PREPROCESS["text"] | {"vectors": str(path)}}
+    return tiny.dataset(tmp_path_factory, preprocess=fields)
+
+
+def text_encoder(**fields):
+    given = dict(row().encoders)
+    text = {key: value for key, value in given["text"].items() if key != "embed"}
+    return given | {"text": text | fields}
+
+
+def parameters_of(encoder, seeds=(0,)):
+    """Of an encoder of ids, for each seed, and its first tokens for the ids 2, 3 and 1."""
+    ids, mask = np.array([[2, 3, 1]], np.int32), np.ones((1, 3), bool)
+    init = jax.jit(lambda key: encoder.init_with_output(key, ids, mask, train=False))
+    for seed in seeds:
+        (tokens, _), variables = init(jax.random.key(seed))
+        yield jax.tree.map(np.asarray, variables["params"]), np.asarray(tokens[0, :, 0])
+
+
+@pytest.mark.parametrize("name", ["text_local", "text_lstm"])
+def test_pretrained_vectors_are_where_the_embedding_starts(with_vectors, name):
+    encoder = build_model(row(encoders=text_encoder(name=name)), with_vectors).encoders["text"]
+    tables = [params["Embed_0"]["embedding"] for params, _ in parameters_of(encoder, (0, 1))]
+    for table in tables:
+        assert table.shape == (with_vectors.preprocessors["text"].vocab_size, 5)
+        np.testing.assert_array_equal(table[2:4], [[1, 2, 3, 4, 5], [9, 8, 7, 6, 5]])
+    assert (tables[0][4:] != tables[1][4:]).all(), "words without a vector are drawn"
+
+
+def test_vectors_that_are_not_trained_are_no_parameters(with_vectors):
+    model = build_model(row(encoders=text_encoder(train_vectors=False)), with_vectors)
+    ((params, tokens),) = parameters_of(model.encoders["text"])
+    assert set(params) == {"Dense_0", "Dense_1"}
+    x = np.array([[1, 2, 3, 4, 5], [9, 8, 7, 6, 5], [0] * 5], np.float32)
+    hidden = np.maximum(x @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"], 0)
+    expected = hidden @ params["Dense_1"]["kernel"] + params["Dense_1"]["bias"]
+    np.testing.assert_allclose(tokens, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_vectors_must_fit_the_encoder(with_vectors, dataset):
+    refused("vectors of shape .* do not fit", with_vectors, encoders=text_encoder(embed=8))
+    frozen = text_encoder(train_vectors=False)
+    refused("train_vectors is off, but .* no vectors", dataset, encoders=frozen)
 
 
 def test_costs_are_those_of_the_real_parameters(dataset):

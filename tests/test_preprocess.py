@@ -79,6 +79,7 @@ def test_what_was_learned_is_json(name):
         "text": ["one two two"],
         "picture": [np.ones((4, 4, 3), np.uint8)],
         "log_mel": [np.ones(1000, np.int16)],
+        "mfcc": [np.ones(1000, np.int16)],
         "array": [np.ones((3, 2), np.float32)],
         "features": [np.ones((3, 2)), np.ones((1, 2))],
     }[name]

@@ -36,12 +36,18 @@ def band_pass(
 
     A Butterworth filter of ``order``, run forwards and backwards (no delay; -6 dB at both edges).
     """
+    check_band(sample_rate, low, high)
+    sections = signal.butter(order, (low, high), "bandpass", fs=sample_rate, output="sos")
+    edge = min(3 * (2 * len(sections) + 1), waveforms.shape[-1] - 1)  # scipy's, or what there is
+    return signal.sosfiltfilt(sections, waveforms, axis=-1, padlen=edge).astype(np.float32)
+
+
+def check_band(sample_rate: int, low: float, high: float) -> None:
+    """Raises an InputError unless 0 < low < high < sample_rate / 2."""
     if not 0 < low < high < sample_rate / 2:
         raise InputError(
             f"band_pass: need 0 < low < high < {sample_rate / 2:g} Hz, got {low:g} and {high:g}"
         )
-    sections = signal.butter(order, (low, high), "bandpass", fs=sample_rate, output="sos")
-    return signal.sosfiltfilt(sections, waveforms, axis=-1).astype(np.float32)
 
 
 def reduce_noise(
@@ -63,8 +69,41 @@ def reduce_noise(
     Returns:
       [N, S], the same length.
     """
-    level = _decibels(_stft(noise, n_fft))
-    threshold = level.mean(axis=-1) + deviations * level.std(axis=-1)
+    return _gated(waveforms, _decibels(_stft(noise, n_fft)), n_fft, deviations)
+
+
+def reduce_own_noise(
+    waveform: np.ndarray, share: float, n_fft: int = 256, deviations: float = 2.0
+) -> np.ndarray:
+    """`reduce_noise` where no recording of the noise alone exists: the clip's own pauses are it.
+
+    The noise is the ``share`` of the frames with the least energy (at least 2), as in the
+    energy-based noise estimates of speech enhancement (Boll 1979 takes pauses). Frames that reach
+    over an end of the clip, and frames of digital silence, are no examples of noise. What the
+    pauses hold is removed, so a sound that never pauses is taken for noise where it is weakest.
+
+    Args:
+      waveform: [S]; one with fewer than 2 frames of noise is returned as it is.
+      share: of the frames, in (0, 1).
+      n_fft, deviations: as in `reduce_noise`.
+    """
+    whole = 1 + 4 * (len(waveform) - n_fft) // n_fft  # frames inside the clip, a quarter apart
+    if whole < 2:
+        return waveform
+    spectrum = _stft(waveform, n_fft)[:, 2 : 2 + whole]
+    energy = np.square(np.abs(spectrum)).sum(axis=0)
+    quietest = np.argsort(energy, kind="stable")
+    quietest = quietest[energy[quietest] > 0][: max(2, round(share * whole))]
+    if len(quietest) < 2:
+        return waveform
+    return _gated(waveform, _decibels(spectrum[:, quietest]), n_fft, deviations)
+
+
+def _gated(
+    waveforms: np.ndarray, noise_level: np.ndarray, n_fft: int, deviations: float
+) -> np.ndarray:
+    """The gate of `reduce_noise`, for noise of the decibels [F, frames]."""
+    threshold = noise_level.mean(axis=-1) + deviations * noise_level.std(axis=-1)
     spectrum = _stft(waveforms, n_fft)
     gate = (_decibels(spectrum) > threshold[:, None]).astype(np.float32)
     padded = np.pad(gate, [(0, 0)] * (gate.ndim - 2) + [(1, 1), (1, 1)], mode="edge")
@@ -72,6 +111,20 @@ def reduce_noise(
     gate = np.maximum(gate, cells.mean(axis=(-2, -1)))
     _, cleaned = signal.istft(spectrum * gate, noverlap=n_fft * 3 // 4)
     return cleaned[..., : waveforms.shape[-1]].astype(np.float32)
+
+
+def trim(waveform: np.ndarray, sample_rate: int, decibels: float) -> np.ndarray:
+    """Cuts the quiet ends off a clip [S].
+
+    Kept is all from the first to the last block of 20 ms whose mean square is at most ``decibels``
+    below that of the loudest block; a shorter last block counts as one. All-zero clips stay whole.
+    """
+    block = max(1, round(0.02 * sample_rate))
+    starts = np.arange(0, len(waveform), block)
+    sizes = np.diff(np.append(starts, len(waveform)))
+    power = np.add.reduceat(np.square(waveform, dtype=np.float64), starts) / sizes
+    loud = np.flatnonzero(power >= power.max() * 10 ** (-decibels / 10))
+    return waveform[loud[0] * block : (loud[-1] + 1) * block]
 
 
 def _stft(waveforms: np.ndarray, n_fft: int) -> np.ndarray:
@@ -167,6 +220,15 @@ def log_mel(
     """Returns log(1e-5 + mel-filtered |X|^2), float32 [N, T, n_mels], of ``waveforms`` [N, S]."""
     filters = mel_filters(sample_rate, n_fft, n_mels)
     return np.log(np.float32(LOG_FLOOR) + stft_power(waveforms, n_fft, hop) @ filters)
+
+
+def cepstrum(log_mels: np.ndarray, terms: int) -> np.ndarray:
+    """Returns MFCCs: the first ``terms`` of the orthonormal DCT-II over the bands of [..., M].
+
+    c_k = s_k sum_m x_m cos(pi k (m + 1/2) / M), s_0 = sqrt(1 / M), s_k = sqrt(2 / M) (Davis and
+    Mermelstein 1980).
+    """
+    return fft.dct(log_mels, type=2, norm="ortho", axis=-1)[..., :terms].astype(np.float32)
 
 
 def log_spectrogram(waveforms: np.ndarray, n_fft: int = 223, hop: int = 70) -> np.ndarray:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mmfuse.data.stepwise import LEARNED
 from mmfuse.errors import InputError, RowError, nearest
 
 SIDES = ("right", "left")
@@ -56,7 +57,7 @@ class Features:
     sentinel: float | None = None
     zero_is_missing: bool = False
     nan: str = "error"
-    learned: Learned | None = None
+    learned: Learned | None = dataclasses.field(default=None, metadata=LEARNED)
 
     def __post_init__(self):
         if type(self.length) is not int or self.length < 0:

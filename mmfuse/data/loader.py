@@ -168,9 +168,13 @@ class Dataset:
 
     def batch(self, split: str, indices) -> Batch:
         """Examples of ``split`` at ``indices``, preprocessed and checked; numpy arrays."""
+        return self._encoded(self.raw(split, indices), split)
+
+    def raw(self, split: str, indices) -> dict[str, list]:
+        """Examples of ``split`` at ``indices`` as the dataset holds them: {column: values}."""
         if split == "test" and not self.test_openings:
             raise PermissionError("the test split is closed: only open_test may read it")
-        return self._encoded(self._columns(split, indices), split)
+        return self._columns(split, indices)
 
     def _encoded(self, columns: dict[str, list], split: str) -> Batch:
         inputs, masks = {}, {}

@@ -43,9 +43,13 @@ _PIECES = pre_tokenizers.Sequence(
 )
 
 
-def normalise(text: str) -> str:
-    """Returns ``text`` in Unicode form NFKC (full width to half width and so on), lower case."""
-    return unicodedata.normalize("NFKC", text).lower()
+FORMS = ("NFC", "NFD", "NFKC", "NFKD")
+
+
+def normalise(text: str, form: str = "NFKC", lower: bool = True) -> str:
+    """Returns ``text`` in a Unicode form (NFKC: full width to half width and so on), lower case."""
+    text = unicodedata.normalize(form, text)
+    return text.lower() if lower else text
 
 
 def load_stop_words(*languages: str) -> frozenset[str]:
@@ -88,10 +92,20 @@ def tokenise(text: str, stop_words: Collection[str] = ()) -> list[str]:
       text: raw text, any script; may be empty.
       stop_words: words to drop, as they look after `normalise` (`STOP_WORDS`).
     """
+    return [word for word in split_words(normalise(text)) if word not in stop_words]
+
+
+def split_words(normalised: str) -> list[str]:
+    """The words of a text that went through `normalise` before, as `tokenise` finds them."""
     words = []
-    for piece, _ in _PIECES.pre_tokenize_str(normalise(text)):
+    for piece, _ in _PIECES.pre_tokenize_str(normalised):
         words.extend(_jieba().lcut(piece) if _is_han(piece) else [piece.replace("’", "'")])
-    return [word for word in words if word not in stop_words]
+    return words
+
+
+def split_characters(normalised: str) -> list[str]:
+    """The characters (code points) of a text, every run of white space as one blank."""
+    return list(" ".join(normalised.split()))
 
 
 def _is_han(piece: str) -> bool:
@@ -141,6 +155,10 @@ class Vocabulary:
     @functools.cached_property
     def _ids(self) -> dict[str, int]:
         return {word: i for i, word in enumerate(self.words, start=FIRST_WORD)}
+
+    def readable(self, token: str) -> str:
+        """A token as people read it."""
+        return token
 
     def encode(self, tokens: Iterable[str]) -> list[int]:
         """Returns the ids of ``tokens``; 1 for a word that training never showed."""
