@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from mmfuse.ablation import Ablation, add_defaults, resolve
 from mmfuse.checkpoint import NoGoodStepError
 from mmfuse.config import apply_override, load_config
-from mmfuse.errors import InputError, nearest
+from mmfuse.errors import InputError, ReportError, nearest
 from mmfuse.lock import WorkdirBusy
 from mmfuse.store import Store
 
@@ -47,6 +47,8 @@ def run_command(main: Callable[[list[str]], int]) -> None:
         code = main(sys.argv[1:])
         sys.stdout.flush()
     except InputError as error:
+        for line in error.lines if isinstance(error, ReportError) else ():
+            print(line, file=sys.stderr)
         code = _fail(error, BAD_INPUT)
     except (WorkdirBusy, NoGoodStepError) as error:
         code = _fail(error, SOME_FAILED)

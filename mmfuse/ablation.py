@@ -15,16 +15,19 @@ from ml_collections import ConfigDict
 from mmfuse.errors import InputError, listed, nearest
 from mmfuse.metrics import METRICS
 from mmfuse.optim import OPTIMISERS, SCHEDULES
+from mmfuse.own import on_own_files
 from mmfuse.parallel import MODES
 from mmfuse.train import LAST, TrainSettings
 from mmfuse.transforms import LISTS, build_transforms
 
+OWN_FILES = ("manifest", "allow")  # keys of data that on_own_files puts in the builder's words
 SECTIONS = {  # section: its keys, or None where the entries are checked by what they configure
     "name": None,
     "seeds": None,
     "baseline": None,
     "metric": None,
-    "data": {"name", "builder", "preprocess", "resident_bytes", *LISTS},
+    "data": {"name", "builder", "preprocess", "resident_bytes", *OWN_FILES, *LISTS},
+    "kinds": None,
     "encoders": None,
     "fusion": None,
     "budget": None,
@@ -37,11 +40,17 @@ BUDGETS = ("params", "flops")
 ROW_SECTIONS = ("fusion", "train", "encoders")
 NESTED = (  # what must have keys of its own, outer before inner; * = every key
     "data", "data.builder", "data.preprocess", "data.preprocess.*", "encoders", "encoders.*",
+    "kinds", "kinds.*", "kinds.*.preprocess", "kinds.*.encoder",
     "fusion", "budget", "train", "parallel", "rows", "rows.*", "rows.*.fusion", "rows.*.train",
     "rows.*.encoders", "rows.*.encoders.*",
 )  # fmt: skip
 DEFAULTS = {
-    "data": {"builder": {}, "resident_bytes": 2**31, **dict.fromkeys(LISTS, ())},
+    "data": {
+        "builder": {},
+        "resident_bytes": 2**31,
+        **dict.fromkeys(OWN_FILES, ""),
+        **dict.fromkeys(LISTS, ()),
+    },
     "train": dataclasses.asdict(TrainSettings()),
     "parallel": {"mode": "pmap", "devices": 0, "replicas": 0},
 }
@@ -102,6 +111,8 @@ def resolve(config: ConfigDict) -> Ablation:
     """Checks a config and returns its rows; every problem is an InputError naming key and value."""
     plain = _plain(config)
     _check_sections(plain)
+    if plain["data"].get("manifest") or plain["data"].get("name") == "manifest":
+        plain = on_own_files(plain)
     seeds, rows = _seeds(plain["seeds"]), []
     for name, differs in plain["rows"].items():
         _known(differs, ROW_SECTIONS, f"config.rows['{name}']")
@@ -245,7 +256,9 @@ def _data(data: dict) -> dict:
             raise InputError(f"config.data.{key} is missing")
     for modality, fields in data["preprocess"].items():
         _named(fields, f"config.data.preprocess.{modality} needs a name")
-    data = DEFAULTS["data"] | data
+    if data.get("allow"):
+        raise InputError("config.data.allow is about a manifest, but config.data.manifest is empty")
+    data = {key: v for key, v in (DEFAULTS["data"] | data).items() if key not in OWN_FILES}
     size = data["resident_bytes"]
     if not isinstance(size, int | float) or not 0 <= size < math.inf:
         raise InputError(f"config.data.resident_bytes must be a number of bytes, got {size!r}")

@@ -34,3 +34,11 @@ def listed(names: Iterable[str]) -> str:
     """Returns ``"; there are: a, b"``, or an empty string for no names."""
     names = list(names)
     return f"; there are: {', '.join(names)}" if names else ""
+
+
+class ReportError(InputError):
+    """Many mistakes at once: the message is one line of summary, ``lines`` has one for each."""
+
+    def __init__(self, summary: str, lines: Iterable[str]):
+        super().__init__(summary)
+        self.lines = tuple(lines)

@@ -16,7 +16,7 @@ from mmfuse.errors import InputError
 from mmfuse.fusion import FUSIONS, build_fusion
 from mmfuse.parallel import Devices
 from mmfuse.workdir import Workdir
-from tests import avmnist_files, pair_files, sequence_files
+from tests import avmnist_files, own_manifest, pair_files, sequence_files
 
 pytest_plugins = ["tests.commands"]
 ROOT = Path(__file__).parent.parent
@@ -30,6 +30,7 @@ ARGUMENTS = {  # a config that is not named here is tried without one
     "mvsa_single": ["", "smoke"],
     "banking77": ["", "smoke"],
     "robustness": ["", "audio_snr=0+drop_text=0.5+train_drop=0.2", "smoke"],
+    "manifest": ["", "regression"],
     "zoo": ["", "smoke", "params", "flops", "redundant", "temporal"],
     "mosi": ["", "published", "context", "honest", "honest_binary", "smoke"],
     "ict_mmmo": ["", "regression", "smoke"],
@@ -57,6 +58,9 @@ def prepared(tmp_path_factory):
     root, made = tmp_path_factory.mktemp("configs"), {}
     for files in RAW:
         files.fabricate(root / "raw")
+    own_manifest.fabricate(root / "own", 90)
+    numbers = [{"target": n} | row for n, row in enumerate(own_manifest.rows(90))]
+    own_manifest.write_csv(root / "own" / "numbers.csv", [without(row, "label") for row in numbers])
 
     def prepared(data):
         allowed = builder_fields(DATASETS[data["name"]])
@@ -70,8 +74,12 @@ def prepared(tmp_path_factory):
             made[key] = builder
         return Dataset(made[key], data["preprocess"], resident_bytes=0)
 
-    prepared.raw = root / "raw"
+    prepared.raw, prepared.own = root / "raw", root / "own"
     return prepared
+
+
+def without(row, name):
+    return {key: value for key, value in row.items() if key != name}
 
 
 @pytest.mark.parametrize(("name", "argument"), SPECS)
@@ -79,6 +87,9 @@ def test_every_row_builds_on_eight_devices(name, argument, prepared, monkeypatch
     for files in RAW:
         files.trust(prepared.raw, monkeypatch)
     config = load(name, argument)
+    if name == "manifest":
+        own = "numbers.csv" if argument == "regression" else "my.csv"
+        config.data.manifest = str(prepared.own / own)
     ablation = resolve(config)
     dataset, devices = prepared(ablation.data), Devices(ablation.parallel["mode"])
     assert devices.count == 8

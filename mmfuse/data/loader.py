@@ -33,6 +33,7 @@ from mmfuse.data.ict_mmmo import IctMmmo
 from mmfuse.data.mosi import Mosi
 from mmfuse.data.mustard import Mustard
 from mmfuse.data.mvsa_single import MvsaSingle
+from mmfuse.data.own_files import OwnFiles
 from mmfuse.data.preprocess import build_preprocessor
 from mmfuse.data.youtube import Youtube
 from mmfuse.errors import InputError, RowError, nearest
@@ -48,6 +49,7 @@ DATASETS = {
     "ict_mmmo": IctMmmo,
     "youtube": Youtube,
     "mustard": Mustard,
+    "manifest": OwnFiles,
 }
 FIT_LIMIT = 20_000  # training examples that statistics and vocabularies are taken from, at most,
 FIT_BYTES = 2**29  # and the bytes of them as they are stored, about
