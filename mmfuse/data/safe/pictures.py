@@ -65,7 +65,7 @@ def read_picture(
 
 
 def _open(data: bytes, label: str) -> Image.Image:
-    """Reads the header only. Pillow warns of odd EXIF (unused here) and many pixels (checked next)."""
+    """Reads the header only. Pillow warns of odd EXIF (unused) and many pixels (checked next)."""
     with _OPENING, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
