@@ -26,6 +26,7 @@ from mmfuse.errors import InputError, listed
 from mmfuse.fusion import FUSIONS, build_fusion, find_fusion, headed
 from mmfuse.loop import Interrupted, train_group
 from mmfuse.parallel import Devices
+from mmfuse.programs import forget
 from mmfuse.progress import Progress
 from mmfuse.record import plain
 from mmfuse.runs import Setting, finish
@@ -145,6 +146,7 @@ def _train_all(setting: Setting, workdir: Workdir, built: list[Built], stop) -> 
                 raise Interrupted
             progress.row(row.row.name, row.settings.epochs)
             _train_one(setting, workdir, row, seeds, stop, progress)
+            forget()
 
 
 def _train_one(setting: Setting, workdir: Workdir, built: Built, seeds, stop, progress) -> None:

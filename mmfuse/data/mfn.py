@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from mmfuse.data.builder import same_rows
+from mmfuse.data.safe import read_h5
 from mmfuse.errors import InputError, nearest
 
 SPLITS = ("train", "valid", "test")
@@ -54,14 +54,15 @@ def checked_modalities(dataset: str, modalities: Sequence[str]) -> tuple[str, ..
 def read_d1(path: Path, *shape: int) -> np.ndarray:
     """The array [N, *shape] under key ``d1`` of an h5 file, as float32.
 
-    Its shape is checked before anything is read.
+    Raises:
+      InputError: no such key, another shape, or a file that `safe` refuses.
     """
-    with h5py.File(path, "r") as file:
-        found = file.get("d1")
-        if not isinstance(found, h5py.Dataset) or found.shape[1:] != shape:
-            told = found.shape if isinstance(found, h5py.Dataset) else "nothing"
-            raise InputError(f"{path}: expected an array [N, {_told(shape)}] as 'd1', found {told}")
-        return found[()].astype(np.float32)
+    found = read_h5(path, "d1")
+    if found.shape[1:] != shape:
+        raise InputError(
+            f"{path}: expected an array [N, {_told(shape)}] as 'd1', found {found.shape}"
+        )
+    return found.astype(np.float32)
 
 
 def _told(shape: tuple[int, ...]) -> str:
