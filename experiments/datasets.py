@@ -16,7 +16,10 @@ INDENT = " " * 27
 
 def lines(raw_data: str | None, data_dir: str | None) -> Iterator[tuple[str, str]]:
     """``(name, text)`` of every dataset in its default configuration."""
-    for name in DATASETS:
+    for name, kind in DATASETS.items():
+        if "path" in builder_fields(kind):  # there is nothing to tell before it is named
+            yield name, f"{kind.__doc__}\n{INDENT}files: --config.data.manifest=FILE"
+            continue
         builder = make_builder(name, {}, data_dir=data_dir, raw_data=raw_data)
         card = builder.info.metadata
         about = [

@@ -264,7 +264,7 @@ def _data(data: dict) -> dict:
         raise InputError(f"config.data.resident_bytes must be a number of bytes, got {size!r}")
     for which in LISTS:
         build_transforms(data, which)  # checked here; made again where the data is known
-    return data
+    return data | {which: list(data[which]) for which in LISTS}
 
 
 def _budget(budget: dict) -> dict:

@@ -89,7 +89,8 @@ def test_cues_can_be_read_from_their_own_time_step():
     config = temporal_config.get_config()
     messages = [render.cue_message(code, rng) for code in codes]
     fitted = preprocessed(config, "text", messages)
-    lengths = Counter(len(words) for words in fitted._tokens(messages))
+    words = [dict(step[:2] for step in fitted.steps(message))["stop words"] for message in messages]
+    lengths = Counter(map(len, words))
     assert lengths == {factors.STEPS: len(codes)}, "each cue is one word, in both languages"
     assert {word.isascii() for word in fitted.vocabulary.words} == {True, False}
     ids, mask = fitted(messages)
