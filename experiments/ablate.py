@@ -21,7 +21,8 @@ from experiments import cli
 from mmfuse.ablation import Ablation, Row
 from mmfuse.budget import equal
 from mmfuse.build import Built, build, check_divisible, check_memory
-from mmfuse.data.loader import Dataset, make_builder, prepare
+from mmfuse.data.datasets import make_builder, prepare
+from mmfuse.data.loader import Dataset
 from mmfuse.errors import InputError, listed
 from mmfuse.fusion import FUSIONS, build_fusion, find_fusion, headed
 from mmfuse.loop import Interrupted, train_group

@@ -38,7 +38,8 @@ from mmfuse.budget import equal
 from mmfuse.build import Built, build
 from mmfuse.cells import count
 from mmfuse.cells import flops as quantity
-from mmfuse.data.loader import Dataset, make_builder, prepare
+from mmfuse.data.datasets import make_builder, prepare
+from mmfuse.data.loader import Dataset
 from mmfuse.errors import InputError
 from mmfuse.parallel import Devices
 from mmfuse.programs import compile_row

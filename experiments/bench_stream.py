@@ -27,7 +27,8 @@ from experiments import cli
 from experiments.synthetic import RandomBuilder
 from mmfuse.build import build
 from mmfuse.cells import flops as quantity
-from mmfuse.data.loader import READERS, Dataset, make_builder
+from mmfuse.data.datasets import make_builder
+from mmfuse.data.loader import READERS, Dataset
 from mmfuse.errors import InputError, listed
 from mmfuse.loop import Run, Selection, dispatches, trained
 from mmfuse.parallel import Compiled, Devices

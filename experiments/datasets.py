@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mmfuse.data import raw
+from mmfuse.data.datasets import DATASETS, builder_fields, make_builder
 from mmfuse.data.inventory import Found, inventory
-from mmfuse.data.loader import DATASETS, builder_fields, make_builder
 
 WIDTH = 100
 INDENT = " " * 27

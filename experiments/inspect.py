@@ -17,7 +17,8 @@ import numpy as np
 
 from experiments import cli
 from experiments.inspect_views import Html, described, ids, joined, mask, tag, view
-from mmfuse.data.loader import Dataset, make_builder, prepare
+from mmfuse.data.datasets import make_builder, prepare
+from mmfuse.data.loader import Dataset
 from mmfuse.data.preprocess import Picture, Text
 from mmfuse.errors import InputError, nearest
 

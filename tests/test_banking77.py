@@ -6,7 +6,7 @@ import pytest
 
 from mmfuse.data import banking77, raw
 from mmfuse.data.banking77 import Banking77Config
-from mmfuse.data.loader import files_fingerprint, make_builder, prepare
+from mmfuse.data.datasets import files_fingerprint, make_builder, prepare
 from mmfuse.errors import InputError
 from tests import pair_files
 

@@ -14,7 +14,7 @@ from experiments.synthetic import RandomBuilder, synthetic_dataset
 from mmfuse.ablation import resolve
 from mmfuse.build import build
 from mmfuse.config import load_config
-from mmfuse.data.loader import make_builder
+from mmfuse.data.datasets import make_builder
 from mmfuse.errors import InputError
 from mmfuse.parallel import Devices
 from mmfuse.train import TrainSettings

@@ -10,7 +10,8 @@ import pytest
 from mmfuse.ablation import resolve
 from mmfuse.build import build
 from mmfuse.config import load_config
-from mmfuse.data.loader import DATASETS, Dataset, builder_fields, make_builder, prepare
+from mmfuse.data.datasets import DATASETS, builder_fields, make_builder, prepare
+from mmfuse.data.loader import Dataset
 from mmfuse.data.raw import ENVIRONMENT
 from mmfuse.errors import InputError
 from mmfuse.fusion import FUSIONS, build_fusion

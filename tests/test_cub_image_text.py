@@ -4,7 +4,7 @@ import scipy.io
 
 from mmfuse.data import cub_image_text, raw
 from mmfuse.data.cub_image_text import CubConfig, CubImageText
-from mmfuse.data.loader import files_fingerprint, make_builder, prepare
+from mmfuse.data.datasets import files_fingerprint, make_builder, prepare
 from mmfuse.errors import InputError
 from tests import pair_files
 

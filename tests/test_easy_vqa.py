@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from mmfuse.data import easy_vqa, raw
+from mmfuse.data.datasets import files_fingerprint, make_builder, prepare
 from mmfuse.data.easy_vqa import EasyVqaConfig, shrink, validation_images
-from mmfuse.data.loader import files_fingerprint, make_builder, prepare
 from mmfuse.errors import InputError
 from tests import pair_files
 

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from mmfuse.data import mfn, raw
+from mmfuse.data.datasets import files_fingerprint, make_builder, prepare
 from mmfuse.data.ict_mmmo import IctMmmoConfig
-from mmfuse.data.loader import Dataset, files_fingerprint, make_builder, prepare
+from mmfuse.data.loader import Dataset
 from mmfuse.errors import InputError
 from tests import sequence_files
 from tests.sequence_files import MFN_SIZES

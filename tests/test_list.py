@@ -4,7 +4,7 @@ import pytest
 
 from experiments import list as listing
 from mmfuse.data import raw
-from mmfuse.data.loader import DATASETS, make_builder, prepare
+from mmfuse.data.datasets import DATASETS, make_builder, prepare
 from mmfuse.errors import InputError
 from tests import pair_files
 

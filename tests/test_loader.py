@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from mmfuse.data import loader
-from mmfuse.data.loader import Dataset, epoch_order, host_part, make_builder
+from mmfuse.data import datasets, loader
+from mmfuse.data.datasets import make_builder
+from mmfuse.data.loader import Dataset, epoch_order, host_part
 from mmfuse.errors import InputError
 from tests import tiny
 
@@ -130,7 +131,7 @@ def test_nan_names_its_example(dataset):
 
 PREPARE = """
 import sys
-from mmfuse.data.loader import files_fingerprint, make_builder, prepare
+from mmfuse.data.datasets import files_fingerprint, make_builder, prepare
 fields = {"variant": "unique", "n_train": 12, "n_valid": 4, "n_test": 4}
 builder = make_builder("helpdesk", fields, data_dir=sys.argv[1], raw_data=None)
 prepare(builder)
@@ -161,11 +162,11 @@ def test_fingerprint_changes_with_files_and_preprocessing(dataset, tmp_path_fact
     assert learned.fingerprint != dataset.fingerprint  # another vocabulary
     for name in ("a.array_record-0", "b.array_record-0"):
         (tmp_path / name).write_bytes(b"x")
-    before = loader.files_fingerprint(tmp_path)
+    before = datasets.files_fingerprint(tmp_path)
     (tmp_path / "a.array_record-0").write_bytes(b"y")
-    changed = loader.files_fingerprint(tmp_path)
+    changed = datasets.files_fingerprint(tmp_path)
     (tmp_path / "a.array_record-0").rename(tmp_path / "aa.array_record-0")
-    assert len({before, changed, loader.files_fingerprint(tmp_path)}) == 3
+    assert len({before, changed, datasets.files_fingerprint(tmp_path)}) == 3
 
 
 def test_epoch_order_is_pure_complete_and_keyed_by_seed_and_epoch():

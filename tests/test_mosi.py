@@ -7,7 +7,7 @@ import pytest
 
 from mmfuse.data import mosi_sources, raw
 from mmfuse.data.builder import same_rows
-from mmfuse.data.loader import files_fingerprint, make_builder, prepare
+from mmfuse.data.datasets import files_fingerprint, make_builder, prepare
 from mmfuse.data.mosi import MosiConfig
 from mmfuse.errors import InputError
 from tests import sequence_files

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mmfuse.data import raw
-from mmfuse.data.loader import files_fingerprint, make_builder, prepare
+from mmfuse.data.datasets import files_fingerprint, make_builder, prepare
 from mmfuse.data.mustard import MustardConfig
 from mmfuse.errors import InputError
 from tests import sequence_files

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmfuse.data import mvsa_single, raw
-from mmfuse.data.loader import files_fingerprint, make_builder, prepare
+from mmfuse.data.datasets import files_fingerprint, make_builder, prepare
 from mmfuse.data.mvsa_single import MvsaSingleConfig, decode_text
 from mmfuse.data.splits import duplicate_groups
 from mmfuse.errors import InputError

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmfuse.data import own_cells
-from mmfuse.data.loader import files_fingerprint, make_builder, prepare
+from mmfuse.data.datasets import files_fingerprint, make_builder, prepare
 from mmfuse.errors import InputError, ReportError
 from tests import own_manifest
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmfuse.data import raw
-from mmfuse.data.loader import files_fingerprint, make_builder, prepare
+from mmfuse.data.datasets import files_fingerprint, make_builder, prepare
 from mmfuse.data.youtube import YoutubeConfig
 from mmfuse.errors import InputError
 from tests import sequence_files

@@ -7,7 +7,8 @@ from ml_collections import ConfigDict
 
 from mmfuse.ablation import resolve
 from mmfuse.build import build
-from mmfuse.data.loader import Dataset, make_builder, prepare
+from mmfuse.data.datasets import make_builder, prepare
+from mmfuse.data.loader import Dataset
 from mmfuse.parallel import Devices
 
 SIZES = {"variant": "mixed", "n_train": 100, "n_valid": 40, "n_test": 30}

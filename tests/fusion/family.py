@@ -10,7 +10,8 @@ import optax
 from mmfuse.contract import CHECKS, examine
 from mmfuse.contract.subject import Subject
 from mmfuse.contract.traced import check_trace
-from mmfuse.data.loader import Dataset, make_builder, prepare
+from mmfuse.data.datasets import make_builder, prepare
+from mmfuse.data.loader import Dataset
 from mmfuse.decoders import PooledHead
 from mmfuse.fusion import FUSIONS, build_fusion
 from mmfuse.fusion.about import about
