@@ -131,7 +131,7 @@ def _costs(fusion: nn.Module) -> tuple[int, int, int, float]:
     return (
         cost.count_parameters(params),
         cost.count_flops(forward, params, *one),
-        cost.activation_bytes(forward, params, *one),
+        cost.activation_bytes(lambda *args: forward(*args, train=True), params, *one),
         statistics.median(times) / BATCH,
     )
 
@@ -156,9 +156,9 @@ def _page(entries: dict[str, Entry]) -> Iterator[str]:
     yield (
         f"{len(entries)} methods. Costs are those of the fusion alone, one example, at "
         f"`features={FEATURES}` and tokens [T, S, D] of {shapes}: parameters; FLOPs of the forward "
-        f"pass; bytes that the backward pass keeps; time of one training step divided by its batch "
-        f"of {BATCH}, in microseconds, the median of {REPEATS}. *Time*: the method needs a time "
-        f"axis. *Contract*: the {len(CHECKS)} points of the kit ({', '.join(CHECKS)}) with "
+        f"pass; bytes that training keeps for the backward pass; time of one training step divided "
+        f"by its batch of {BATCH}, in microseconds, the median of {REPEATS}. *Time*: the method "
+        f"needs a time axis. *Contract*: the {len(CHECKS)} points of the kit ({', '.join(CHECKS)}) with "
         f"{', '.join(map(str, NUMBERS))} modalities."
     )
     for family, title in FAMILIES.items():
