@@ -37,17 +37,28 @@ class Failure:
 class Subject:
     """A fusion, generic batches for it, and its compiled step. All that comes out is numpy."""
 
-    def __init__(self, fusion: nn.Module, modalities: int | tuple[str, ...], seed: int):
+    def __init__(
+        self, fusion: nn.Module, modalities: int | tuple[str, ...], seed: int, steps: int = 1
+    ):
         names = NAMES[:modalities] if isinstance(modalities, int) else tuple(modalities)
         shapes = {m: SHAPES[i % len(SHAPES)] for i, m in enumerate(names)}
         reads = fusion.reads(names) if hasattr(fusion, "reads") else names
-        self.fusion, self.seed = fusion, seed
-        self.shapes = {m: (BATCH, *shapes[m]) for m in sorted(reads)}
+        self.fusion, self.seed, self._names = fusion, seed, names
+        self.has_single = any(shapes[m][:2] == (1, 1) for m in reads) and steps == 1
+        single = (BATCH, steps, 1)
+        self.shapes = {
+            m: (*(single if shapes[m][:2] == (1, 1) else (BATCH, *shapes[m][:2])), shapes[m][2])
+            for m in sorted(reads)
+        }
         self.masks = {m: _mask(*shape[1:3]) for m, shape in self.shapes.items()}
         self.structure, self.others = self._init(0)
         self.count = sum(x.size for x in jax.tree.leaves(self.structure))
         self._step = jax.jit(self._run)
         self._params: dict[int, dict] = {}
+
+    def longer(self) -> Subject:
+        """The same with two steps where a modality has a single token."""
+        return Subject(self.fusion, self._names, self.seed, steps=2)
 
     def batch(self, draw: int, fill: float = 0.0) -> tuple[Tree, Tree]:
         """Tokens and masks; masked tokens hold zeros, or noise of size ``fill``."""
