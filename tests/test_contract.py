@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mmfuse.contract import CHECKS, check_fusion
+from mmfuse.contract.subject import Subject
 from mmfuse.fusion import Fused, build_fusion
 from mmfuse.fusion.base import any_present, dense, masked_mean, names, one_token, pooled
 from tests.fusion.fields import FIELDS
@@ -23,6 +24,17 @@ def test_other_numbers_of_modalities(name, modalities):
     fields = {"dropout": 0.1} if name == "crossmodal" else {}
     fusion = build_fusion(name, **FIELDS[name], **fields)
     assert check_fusion(fusion, modalities=modalities) == []
+
+
+def test_attention_to_a_single_token_is_no_dead_parameter():
+    """The fifth modality has one token: queries and keys of attention to it get no gradient."""
+    fusion = build_fusion("late_transformer", **FIELDS["late_transformer"])
+    assert Subject(fusion, 5, 0).has_single
+    assert not Subject(fusion, 4, 0).has_single
+    assert check_fusion(fusion, modalities=5) == []
+    assert {failure.check for failure in check_fusion(StopsGradient(), modalities=5)} == {
+        "gradient"
+    }
 
 
 class Plain(nn.Module):
