@@ -102,18 +102,6 @@ def test_random_crop_reaches_every_shift_and_pads_with_zeros():
     assert (counts < 75).all()
 
 
-def test_augment_is_keyed_and_does_not_depend_on_the_batch():
-    pictures = jnp.asarray(RNG.random((8, 6, 6, 2), np.float32))
-    key = jax.random.key(3)
-    out = image.augment(key, pictures, 2, True)
-    np.testing.assert_array_equal(out, image.augment(key, pictures, 2, True))
-    np.testing.assert_array_equal(out[:3], image.augment(key, pictures[:3], 2, True))
-    assert (
-        np.asarray(out) != np.asarray(image.augment(jax.random.key(4), pictures, 2, True))
-    ).any()
-    np.testing.assert_array_equal(image.augment(key, pictures, 0, False), pictures)
-
-
 def test_principal_components_agree_with_the_singular_value_decomposition(monkeypatch):
     monkeypatch.setattr(image, "ROWS_AT_ONCE", 7)
     rows = RNG.normal(size=(40, 6)) @ RNG.normal(size=(6, 6)) + 3

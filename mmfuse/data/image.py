@@ -130,17 +130,6 @@ def random_crop(key: jax.Array, image: jax.Array, padding: int) -> jax.Array:
     return jax.lax.dynamic_slice(padded, (top, left, jnp.zeros_like(top)), image.shape)
 
 
-def augment(key: jax.Array, images: jax.Array, padding: int, mirror: bool) -> jax.Array:
-    """Shifts every image of [N, H, W, C] by its own random crop, and mirrors it if asked.
-
-    Image n has the key ``fold_in(key, n)``, so it is changed alike in every larger batch.
-    """
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(images.shape[0]))
-    crop_key, flip_key = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
-    images = jax.vmap(random_crop, (0, 0, None))(crop_key, images, padding)
-    return jax.vmap(flip)(flip_key, images) if mirror else images
-
-
 def principal_components(train_rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Centred principal component analysis of the TRAINING rows.
 

@@ -239,7 +239,6 @@ class MARN(nn.Module):
 
     needs_time: ClassVar[bool] = True
     HEADED: ClassVar[str] = ""  # each head is as wide as all of the state
-
     features: int
     hidden: int
     width: int
