@@ -102,10 +102,10 @@ class Program:
     def _zero_sums(self, output: jax.Array, losses: dict, batch: dict) -> metrics.Sums:
         """Empty metric sums, for outputs, auxiliary losses and batches like these."""
         batch = batch | {"weight": jax.ShapeDtypeStruct(batch["label"].shape, jnp.float32)}
-        shapes = jax.eval_shape(lambda o, a, b: self._score(o, a, b)[1], output, losses, batch)
+        shapes = jax.eval_shape(lambda o, a, b: self.score(o, a, b)[1], output, losses, batch)
         return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
-    def _score(
+    def score(
         self, output: jax.Array, losses: dict, batch: dict, smoothing: float = 0.0
     ) -> tuple[jax.Array, metrics.Sums]:
         """Summed loss and metric sums of the model's output for a batch.
@@ -155,7 +155,7 @@ class Program:
         count = _psum(jnp.sum(batch["weight"]), axis_name)
 
         def loss_fn(params):
-            total, sums = self._score(
+            total, sums = self.score(
                 *self._forward(params, batch, key), batch, self.label_smoothing
             )
             return total / count, sums
@@ -230,7 +230,7 @@ class Program:
 
         def one(replica):
             output, losses = self._forward(replica, batch)
-            return self._score(output, losses, batch)[1], output
+            return self.score(output, losses, batch)[1], output
 
         sums, outputs = jax.vmap(one)(params)
         if axis_name is not None:
