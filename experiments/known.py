@@ -23,11 +23,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from experiments import cli
-from experiments.reach import ERRORS, MARGIN, Task, bounds, interval, verdict
+from experiments.reach import ERRORS, MARGIN, Task, bounds, verdict
 from mmfuse.data.helpdesk_factors import VARIANTS, additive_accuracy, joint, pooled
 from mmfuse.errors import InputError
 from mmfuse.record import write_atomic
-from mmfuse.stats import summary
+from mmfuse.stats import Summary, summary
 from mmfuse.tables import escape_markdown
 from mmfuse.workdir import Workdir
 
@@ -131,6 +131,12 @@ def judged(row: Row, tests: int) -> str:
     if abs(far) <= max(MARGIN, ERRORS * error):
         return "as theory says"
     return "below" if far < 0 else "above"
+
+
+def interval(found: Summary) -> str:
+    """The mean in per cent with its t-interval, where there is one."""
+    ends = "" if found.low is None else f" [{100 * found.low:.2f}, {100 * found.high:.2f}]"
+    return f"{100 * found.mean:.2f}{ends}"
 
 
 def _page(variants: Sequence[Variant]) -> Iterator[str]:

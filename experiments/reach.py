@@ -3,10 +3,10 @@
     python -m experiments.reach WORKDIR [WORKDIR ...] [--into=FILE]
 
 Each WORKDIR holds a finished ablation of a generated dataset, whose optima are enumerated. For
-every method a cell holds its score with its interval, and on how many seeds it reached the optimum
-(within ``MARGIN``). A method whose mean is not above the *floor*, what one modality alone or a mean
-over time allows, by more than ``ERRORS`` standard errors of the test split has not used what the
-task asks for. The first table counts methods by family, the second lists them.
+every method a cell holds its score, and on how many seeds it reached the optimum (within
+``MARGIN``). A method whose mean is not above the *floor*, what one modality alone or a mean over
+time allows, by more than ``ERRORS`` standard errors of the test split has not used what the task
+asks for. The first table counts methods by family, the second lists them.
 """
 
 from __future__ import annotations
@@ -126,8 +126,7 @@ def _page(tasks: Sequence[Task]) -> Iterator[str]:
         "optimum; *on some seeds*: at least one; *in part*: none, but the mean is above the floor "
         f"by more than {ERRORS} standard errors of the test split; *no*: it is not. What a method "
         "can represent, and why, is told under *Limits* in its docstring ([the "
-        "gallery](fusions.md)); what it finds within the budget that all rows share is told here. "
-        "Scores are means over seeds with the 95 % t-interval."
+        "gallery](fusions.md)); what it finds within the budget that all rows share is told here."
     )
     yield ""
     yield from _families(tasks, methods, families)
@@ -160,14 +159,13 @@ def _methods(
         cells = []
         for task in tasks:
             scores = task.scores[name]
-            cells += [interval(summary(list(scores.values()))), _told(task, scores)]
+            cells += [_score(summary(list(scores.values()))), _told(task, scores)]
         yield f"| [{name}](fusions.md#{name}) | {families[name]} | {' | '.join(cells)} |"
 
 
-def interval(found: Summary) -> str:
-    """The mean in per cent with its t-interval, where there is one."""
-    ends = "" if found.low is None else f" [{100 * found.low:.2f}, {100 * found.high:.2f}]"
-    return f"{100 * found.mean:.2f}{ends}"
+def _score(found: Summary) -> str:
+    spread = "" if found.sd is None else f" ± {100 * found.sd:.2f}"
+    return f"{100 * found.mean:.2f}{spread}"
 
 
 def _told(task: Task, scores: Mapping[int, float]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmfuse import probes
-from mmfuse.summary import Measure, measure
+from mmfuse.measures import Measure, measure
 from mmfuse.tables import escape_markdown
 from mmfuse.workdir import Workdir
 
