@@ -15,7 +15,7 @@ from PIL import Image
 
 from experiments.inspect_views import heat
 from mmfuse.data.loader import Dataset
-from mmfuse.data.preprocess import Text
+from mmfuse.data.preprocess import Picture, Text
 from mmfuse.probing.deletion import BY, Explained
 from mmfuse.restored import Finished
 from mmfuse.transforms.base import kind
@@ -103,10 +103,12 @@ class _View:
 
     def __init__(self, preprocessor: Any, raw: Any, x: np.ndarray, mask: np.ndarray):
         self.x, self.mask, self.kind = x, mask, kind(x, mask)
-        self.words = None
+        self.words, self.picture = None, x
         if isinstance(preprocessor, Text):
-            words = next(value for name, value, _ in preprocessor.steps(raw) if name == "cut")
+            words = _after(preprocessor, raw, "cut")
             self.words = [preprocessor.vocabulary.readable(word) for word in words]
+        elif isinstance(preprocessor, Picture) and mask.any():  # sharper than what the model gets
+            self.picture = _after(preprocessor, raw, "crop", "decode")
 
     def draw(self, weights: np.ndarray) -> dict[str, Any]:
         """The weights, and the picture that they lie upon."""
@@ -117,7 +119,7 @@ class _View:
         if self.kind not in ("picture", "frames"):
             return {"kind": "vector", **said}
         if self.kind == "picture":
-            pixels, grid = _picture(self.x), _grid(weights, self.x.shape[:2])
+            pixels, grid = _pixels(self.picture), _grid(weights, self.picture.shape[:2])
         else:
             pixels, grid = heat(self.x), weights.T[::-1]
         png, size = _png(_overlaid(pixels, grid))
@@ -125,8 +127,15 @@ class _View:
         return {"kind": name, "png": png, "width": size[0], "height": size[1], **said}
 
 
-def _picture(x: np.ndarray) -> np.ndarray:
-    """A standardised picture [H, W, C] as uint8 RGB, from its least to its largest value."""
+def _after(preprocessor: Any, raw: Any, *stages: str) -> Any:
+    """The value of one raw example after the first of these stages that the preprocessor has."""
+    values = {name: value for name, value, _ in preprocessor.steps(raw)}
+    return next(values[stage] for stage in stages if stage in values)
+
+
+def _pixels(x: np.ndarray) -> np.ndarray:
+    """A picture [H, W, C] of any numbers as uint8 RGB, from its least to its largest value."""
+    x = x.astype(np.float32)
     low, high = x.min(), x.max()
     unit = (x - low) / (high - low) if high > low else np.zeros_like(x)
     pixels = (unit * 255).round().astype(np.uint8)

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from experiments.probe_views import AGAINST, FOR, SIDE, _grid, _View
-from mmfuse.data.preprocess import Text
+from mmfuse.data.preprocess import Picture, Text
 
 
 def opened(piece):
@@ -35,6 +35,17 @@ def test_patches_lie_where_they_are_in_the_picture():
     assert (pixels[near, near] == pixels[far, far]).all()
     assert found["weights"] == [[0, 1, -1, 0]]
     assert FOR != AGAINST
+
+
+def test_a_picture_is_drawn_as_it_was_cut_and_before_it_was_made_small():
+    raw = np.zeros((40, 80, 3), np.uint8)
+    raw[:, 20:40], raw[:, 60:] = 255, 255  # the central square is white on its left half
+    picture = Picture(size=4, crop="centre").fit([raw])
+    x, mask = picture([raw])
+    found = _View(picture, raw, x[0], mask[0]).draw(np.zeros((1, 4)))
+    pixels = opened(found)
+    assert (found["width"], found["height"]) == (SIDE, SIDE)
+    assert pixels[:, : SIDE // 2 - 2].min() == 255 and pixels[:, SIDE // 2 + 2 :].max() == 0
 
 
 def test_a_grid_has_the_proportion_of_the_picture():
