@@ -52,7 +52,6 @@ from mmfuse.workdir import Workdir
 AT_ONCE = 64  # examples that are explained together
 TOGETHER = 8  # rows whose latency is measured in turns: each holds five programs
 TOLERANCE = 1e-4  # of a score that is not a count of examples
-TESTED = ("modalities", "noise", "missing")
 
 
 def _parser() -> cli.Parser:
@@ -158,7 +157,7 @@ class Probe:
         ]
         for row in restored:
             print(f"{row.name}: {', '.join(whats)}", flush=True)
-            self._test([what for what in TESTED if what in whats], row)
+            self._test([what for what in probe_entries.TESTED if what in whats], row)
             if "attention" in whats:
                 self._attention(row)
         if "latency" in whats:
@@ -177,13 +176,10 @@ class Probe:
         self._check_clean(row, found[CLEAN])
         for what in whats:
             mine = {point: found[point] for point in self.points[what]}
-            make = (
-                probe_entries.modalities_entry
-                if what == "modalities"
-                else probe_entries.curves_entry
-            )
-            entry = {"opening": opening, **make(row, found[CLEAN], mine)}
-            self._write(what, row, entry)
+            entry = probe_entries.TESTED[what](row, found[CLEAN], mine)
+            before = (probes.read(self.workdir)[what] or {"rows": {}})["rows"].get(row.name, {})
+            openings = [*before.get("openings", []), opening]
+            self._write(what, row, entry | {"opening": opening, "openings": openings})
 
     def _check_clean(self, row: Finished, clean: list[float | None]) -> None:
         """One example more or less may be right on another device, but no more than that."""
@@ -203,7 +199,10 @@ class Probe:
     def _attention(self, row: Finished) -> None:
         size = min(AT_ONCE, self.args.examples)
         number = -(-min(self.args.examples, self.dataset.sizes["valid"]) // size)
-        batches = list(islice(self.dataset.eval_batches("valid", size), number))
+        batches = [
+            batch | {"weight": batch["weight"] * (batch["index"] < self.args.examples)}
+            for batch in islice(self.dataset.eval_batches("valid", size), number)
+        ]
         always = [self.changes(CLEAN, batch) for batch in batches]
         few, metric = min(self.args.drawn, size, self.dataset.sizes["valid"]), self.ablation.metric
         found = explain_row(row, jax.device_get(always), metric, few, self.devices)

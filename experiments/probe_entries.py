@@ -60,6 +60,9 @@ def curves_entry(row: Finished, clean: list, scores: Scores) -> dict[str, Any]:
     return {"clean": probes.by_seed(_seeds(row, clean)), "curves": entries}
 
 
+TESTED = {"modalities": modalities_entry, "noise": curves_entry, "missing": curves_entry}
+
+
 def attention_entry(row: Finished, found: Explained, metric: str) -> dict[str, Any]:
     """Shares of the modalities, completeness and faithfulness; what is drawn comes beside it."""
     shares, wrong = _shares(found.seen), _incompleteness(found.seen)

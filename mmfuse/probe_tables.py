@@ -54,7 +54,7 @@ def _modalities(content: Mapping[str, Any], order: Sequence[str]) -> Iterator[st
         yield f"**{_titled(m)} when a modality is {words}**"
         yield ""
         yield from _table(list(titles), lines)
-    yield "- Δ: minus the clean score, paired by seed, with the 95 % t-interval; one row, one pass."
+    yield "- Δ: minus the clean score, paired by seed, with the 95 % t-interval."
     yield from _openings(content)
     yield ""
 
@@ -93,8 +93,10 @@ def _attention(content: Mapping[str, Any], order: Sequence[str]) -> Iterator[str
     yield "**Where the output comes from: share of integrated gradients**"
     yield ""
     yield from _table(titles, lines)
-    yield "- Of the fusion's tokens, from zero tokens; mean over validation examples and seeds. "
-    yield "  Incompleteness: how far their sum is from f(x) - f(0), as a share of it (median)."
+    yield (
+        "- Of the fusion's tokens, from zero tokens; mean over validation examples and seeds. "
+        "Incompleteness: how far their sum is from f(x) - f(0), as a share of it (median)."
+    )
     yield ""
     lines, titles = [], {}
     for row, entry in rows:
@@ -150,8 +152,8 @@ def _table(titles: Sequence[str], lines: Sequence[tuple[str, Mapping[str, str]]]
 
 
 def _openings(content: Mapping[str, Any]) -> Iterator[str]:
-    count = len(content["rows"])
-    yield f"- The test split was opened {count} times for this, once per row."
+    count = sum(len(entry["openings"]) for entry in content["rows"].values())
+    yield f"- Times that the test split was opened for this: {count}; once per row and call."
 
 
 def _titled(m: Measure) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 
 from mmfuse.errors import InputError
 from mmfuse.record import write_json
-from mmfuse.stats import Summary, paired, summary
+from mmfuse.stats import paired, summary
 from mmfuse.workdir import Workdir
 
 FORMAT = 1
@@ -91,9 +91,8 @@ def area(x: Sequence[float], y: Sequence[float | None]) -> float | None:
     return float(np.trapezoid(np.asarray(y, float), np.asarray(x, float)) / (x[-1] - x[0]))
 
 
-def verdict(found: Summary | Mapping[str, Any]) -> str:
-    """What the interval of a difference says of an explanation; larger is better."""
-    found = found if isinstance(found, Mapping) else dataclasses.asdict(found)
+def verdict(found: Mapping[str, Any]) -> str:
+    """What the summary of a difference says of an explanation; larger is better."""
     if found["n"] == 0:
         return "nothing to delete"
     if found["low"] is None:

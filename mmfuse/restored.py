@@ -55,7 +55,7 @@ def finished_records(workdir: Workdir) -> dict[str, tuple[dict, ...]]:
     """The records of the finished seeds of every row that has one, in the order of the config.
 
     Raises:
-      InputError: there is none, or they were made of different code.
+      InputError: there is none.
     """
     done = [record for record in workdir.records() if record["status"] == "done"]
     if not done:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import cli, probe
+from experiments import cli, probe, probe_entries
 from mmfuse import probes
 from mmfuse.workdir import Workdir
 from tests import probed, tiny
@@ -46,7 +46,7 @@ def test_everything_that_is_asked_of_finished_runs(command, workdir, tmp_path):
     found = probes.read(Workdir(workdir))
     assert all(set(content["rows"]) == {"text only", "attends"} for content in found.values())
     records = {(r["row"], str(r["seed"])): r for r in Workdir(workdir).records()}
-    for what in probe.TESTED:
+    for what in probe_entries.TESTED:
         for row, entry in found[what]["rows"].items():
             assert entry["opening"]["run"] == f"{row}, seeds 0, 1"
             assert entry["opening"]["purpose"] == "probe modalities, noise, missing"

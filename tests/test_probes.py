@@ -25,7 +25,8 @@ def workdir(tmp_path):
     with open_workdir(tmp_path / "w", {"name": "made up", "rows": {"b": {}, "a|c": {}}}):
         pass
     found = Workdir(tmp_path / "w")
-    about = {"clean": probes.by_seed(CLEAN), "seeds": [0, 1]}
+    opening = {"run": "b, seeds 0, 1", "purpose": "probe"}
+    about = {"clean": probes.by_seed(CLEAN), "seeds": [0, 1], "openings": [opening]}
     points = [
         point("removed", ["text"], {0: 0.5, 1: 0.5}),
         point("zeroed", ["text"], {0: 0.6, 1: None}),
@@ -124,4 +125,4 @@ def test_the_page_says_all_of_it_in_the_order_of_the_config(workdir):
     assert "| b | 85.00 ± 7.07 | 70.00 [6.47, 133.53] |" in lines
     assert "| b | attention | +10.50 [+4.15, +16.85] faithful |" in lines
     assert "| b | 2.000 | [1.000, 3.000] | 1 | 2.0000 |" in lines
-    assert "The test split was opened 2 times" in page
+    assert "opened for this: 2;" in page
