@@ -19,7 +19,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from experiments import cli
@@ -141,7 +141,6 @@ def interval(found: Summary) -> str:
 
 def _page(variants: Sequence[Variant]) -> Iterator[str]:
     names = [n for n in variants[0].rows if all(n in variant.rows for variant in variants)]
-    kinds = {name: variants[0].rows[name].kind for name in names}
     yield "# Known answers: which interactions does a method use?"
     yield ""
     yield "Written by `python -m experiments.known`. All bounds are computed from the tables that"
@@ -164,18 +163,8 @@ def _page(variants: Sequence[Variant]) -> Iterator[str]:
         "*no*: it is not."
     )
     yield ""
-    titles = [f"{variant.task.name} | uses it" for variant in variants]
-    yield f"| Method | Kind | {' | '.join(titles)} |"
-    yield f"|---|---|{'---:|---|' * len(variants)}"
-    optima = " | ".join(f"{100 * variant.task.optimum:.2f} | " for variant in variants)
-    yield f"| *Bayes optimum* |  | {optima} |"
-    for name in names:
-        cells = []
-        for variant in variants:
-            scores = variant.rows[name].scores
-            cells += [interval(summary(list(scores.values()))), verdict(variant.task, scores)]
-        yield f"| {escape_markdown(name)} | {kinds[name]} | {' | '.join(cells)} |"
-    yield ""
+    bayes = [cell for v in variants for cell in (f"{100 * v.task.optimum:.2f}", "")]
+    yield from _table(variants, names, "uses it", _used, [["*Bayes optimum*", "", *bayes]])
     yield "## Does it land where theory says?"
     yield ""
     yield (
@@ -185,19 +174,39 @@ def _page(variants: Sequence[Variant]) -> Iterator[str]:
         f"Tolerance: {100 * MARGIN:.0f} points or {ERRORS} standard errors of the test split."
     )
     yield ""
-    titles = [f"{variant.task.name} | outcome" for variant in variants]
-    yield f"| Method | Kind | {' | '.join(titles)} |"
-    yield f"|---|---|{'---:|---|' * len(variants)}"
-    for name in names:
-        cells = []
-        for variant in variants:
-            row = variant.rows[name]
-            cells += [f"{100 * row.ceiling:.2f}", judged(row, variant.tests)]
-        yield f"| {escape_markdown(name)} | {kinds[name]} | {' | '.join(cells)} |"
-    yield ""
+    yield from _table(variants, names, "outcome", _landed)
     outcomes = [judged(variant.rows[n], variant.tests) for variant in variants for n in names]
     good = outcomes.count("as theory says")
     yield f"{good} of {len(outcomes)} cells are where theory says."
+
+
+def _used(variant: Variant, row: Row) -> tuple[str, str]:
+    return interval(summary(list(row.scores.values()))), verdict(variant.task, row.scores)
+
+
+def _landed(variant: Variant, row: Row) -> tuple[str, str]:
+    return f"{100 * row.ceiling:.2f}", judged(row, variant.tests)
+
+
+def _table(
+    variants: Sequence[Variant],
+    names: Sequence[str],
+    title: str,
+    cells: Callable[[Variant, Row], tuple[str, str]],
+    first: Sequence[Sequence[str]] = (),
+) -> Iterator[str]:
+    """A line a method with two cells a variant, behind the ``first`` lines."""
+    titles = [f"{variant.task.name} | {title}" for variant in variants]
+    yield f"| Method | Kind | {' | '.join(titles)} |"
+    yield f"|---|---|{'---:|---|' * len(variants)}"
+    lines = [
+        [escape_markdown(name), variants[0].rows[name].kind]
+        + [cell for variant in variants for cell in cells(variant, variant.rows[name])]
+        for name in names
+    ]
+    for line in (*first, *lines):
+        yield f"| {' | '.join(line)} |"
+    yield ""
 
 
 if __name__ == "__main__":

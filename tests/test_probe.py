@@ -9,6 +9,8 @@ import pytest
 
 from experiments import cli, probe, probe_entries
 from mmfuse import probes
+from mmfuse.record import plain
+from mmfuse.restored import restore_ablation
 from mmfuse.workdir import Workdir
 from tests import probed, tiny
 
@@ -137,3 +139,12 @@ def test_other_data_is_refused(command, workdir):
     path.write_text(json.dumps(content))
     code, _, err = command(f"--workdir={workdir}", "--what=noise")
     assert code == 2 and "the data differs from what" in err
+
+
+def test_the_ablation_of_a_workdir_is_that_of_its_config(workdir):
+    ablation = restore_ablation(Workdir(workdir))
+    content = Workdir(workdir).ablation()
+    del content["identity"]["data_fingerprint"]
+    assert plain(ablation.identity()) == content["identity"]
+    assert [row.name for row in ablation.rows] == list(ROWS)
+    assert ablation.baseline == "concat" and ablation.rows[0].train.batch == 16
