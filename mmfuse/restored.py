@@ -38,7 +38,7 @@ def restore_ablation(workdir: Workdir) -> Ablation:
     """What the config of a workdir meant; widths that a budget has solved are in the records."""
     content = workdir.ablation()
     identity = content["identity"]
-    rows = tuple(_row(name, fields) for name, fields in identity["rows"].items())
+    rows = tuple(_row(name, identity["rows"][name]) for name in content["row_order"])
     return Ablation(
         name=identity["name"],
         seeds=tuple(identity["seeds"]),

@@ -70,8 +70,11 @@ def test_a_difference_is_paired_by_seed():
     [
         ((0.1, 0.11, 0.1), "faithful"),
         ((-0.1, -0.11, -0.1), "worse than random"),
-        ((0.1, -0.1, 0.0), "not told apart"),
+        ((0.3, -0.1, 0.0), "not told apart"),
+        ((-0.3, 0.1, 0.0), "not told apart"),
         ((0.1,), "one seed"),
+        ((0.1, 0.1), "no spread"),
+        ((0.0, 0.0), "not told apart"),
         ((), "nothing to delete"),
     ],
 )
