@@ -9,11 +9,11 @@ Caution    80 test reviews: one standard error of an accuracy is 5 points
 
 from ml_collections import ConfigDict
 
+from configs import check, rows
+
 FEATURES = 16
 HEADS = {"heads": 2}
-FUSED = {
-    "late average": {"name": "late_average"},
-    "concat": {"name": "concat", "hidden": 32},
+METHODS = {
     "EF-LSTM": {"name": "early_lstm"},
     "MFN": {"name": "mfn", "hidden": 16, "width": 16},
     "MARN": {"name": "marn", "hidden": 16, "width": 16, **HEADS},
@@ -21,17 +21,9 @@ FUSED = {
 }
 
 
-def rows(features=FEATURES):
-    """Unimodal controls, late average, concatenation, and four fusions over time."""
-    controls = {f"{m} only": {"name": "unimodal", "modality": m} for m in ("audio", "video")}
-    return {
-        name: {"fusion": {"features": features, **fusion}}
-        for name, fusion in (controls | FUSED).items()
-    }
-
-
 def get_config(argument=""):
     """Voice and face, as text is missing in training; five seeds."""
+    check(argument, "regression", "smoke")
     config = ConfigDict(
         {
             "name": f"ict_mmmo/{argument or 'binary'}",
@@ -58,7 +50,7 @@ def get_config(argument=""):
                 "select": "accuracy",
             },
             "parallel": {"mode": "pmap", "devices": 0},
-            "rows": rows(),
+            "rows": rows(("audio", "video"), METHODS, features=FEATURES, hidden=32),
         }
     )
     if argument == "regression":
@@ -67,6 +59,4 @@ def get_config(argument=""):
     elif argument == "smoke":
         config.train.epochs = 1
         config.seeds = (0,)
-    elif argument:
-        raise ValueError(f"unknown argument '{argument}'; allowed: regression, smoke")
     return config

@@ -15,7 +15,9 @@ Argument   none: features of Poria et al. 2017 on the bc-LSTM split, binary; 10 
 
 from ml_collections import ConfigDict
 
-FEATURES = 16
+from configs import check, rows
+
+FEATURES, HIDDEN = 16, 32
 ARGUMENTS = ("published", "context", "honest", "honest_binary", "smoke")
 HEADS = {"heads": 2}
 SPATIAL = {"TFN": {"name": "tfn", "width": 8}, "LMF": {"name": "lmf", "rank": 4}}
@@ -26,16 +28,6 @@ CONTEXT = SPATIAL | {
     "MulT": {"name": "mult", **HEADS},
 }
 WORDS = SPATIAL | {"MAG": {"name": "mag"}, "MulT": {"name": "mult", **HEADS}}
-
-
-def rows(modalities, methods, features=FEATURES):
-    """Unimodal controls, late average, concatenation, then the methods."""
-    controls = {f"{m} only": {"name": "unimodal", "modality": m} for m in modalities}
-    common = {"late average": {"name": "late_average"}, "concat": {"name": "concat", "hidden": 32}}
-    return {
-        name: {"fusion": {"features": features, **fusion}}
-        for name, fusion in (controls | common | methods).items()
-    }
 
 
 def utterances(context=0):
@@ -70,7 +62,9 @@ def utterances(context=0):
                 "select": "accuracy",
             },
             "parallel": {"mode": "pmap", "devices": 0},
-            "rows": rows(modalities, CONTEXT if context else VECTORS),
+            "rows": rows(
+                modalities, CONTEXT if context else VECTORS, features=FEATURES, hidden=HIDDEN
+            ),
         }
     )
 
@@ -90,7 +84,7 @@ def transcripts(task):
         "text": {"name": "text_local", "features": FEATURES, "embed": 32},
         "audio": {"name": "mlp", "features": FEATURES, "hidden": 16},
     }
-    config.rows = rows(("text", "audio"), WORDS)
+    config.rows = rows(("text", "audio"), WORDS, features=FEATURES, hidden=HIDDEN)
     config.train.update(epochs=10, lr=3e-3, weight_decay=0.3)
     if task == "regression":
         config.metric = config.train.select = "mae"
@@ -99,8 +93,7 @@ def transcripts(task):
 
 def get_config(argument=""):
     """One table of MOSI; five seeds."""
-    if argument and argument not in ARGUMENTS:
-        raise ValueError(f"unknown argument '{argument}'; allowed: {', '.join(ARGUMENTS)}")
+    check(argument, *ARGUMENTS)
     if argument.startswith("honest"):
         config = transcripts("binary" if argument == "honest_binary" else "regression")
     else:
