@@ -18,4 +18,5 @@ def get_config(argument=""):
     config.data.name = "youtube"
     del config.data.builder.task
     del config.data.preprocess.audio.sentinel
+    del config.data.train_transforms  # enough is missing
     return config
