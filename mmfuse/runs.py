@@ -14,6 +14,7 @@ from mmfuse.checkpoint import save_params, sha256_file
 from mmfuse.data.loader import Dataset
 from mmfuse.loop import Run, evaluate, selected_by
 from mmfuse.parallel import Devices
+from mmfuse.processes import first
 from mmfuse.programs import Executables
 from mmfuse.record import code_sha256, git_state, sha256_json, versions
 from mmfuse.workdir import Workdir
@@ -73,7 +74,10 @@ def finish(
     executables: Executables,
     clock: dict,
 ) -> list[dict]:
-    """Opens the test split once for this group, and writes parameters and records of its seeds."""
+    """Opens the test split once for this group, and writes parameters and records of its seeds.
+
+    Of several processes each evaluates its share, and the first one writes.
+    """
     dataset, task = setting.dataset, setting.dataset.card["task"]
     diverged = jax.device_get(run.state.diverged_at)
     batches = dataset.open_test(built.settings.eval_batch)
@@ -114,10 +118,11 @@ def finish(
             "replica_width": len(seeds),
             "seeds_in_group": list(seeds),
             "clock": clock | {"train_seconds": run.seconds},
-            "params_sha256": _save(folder / "params.npz", params),
+            "params_sha256": _save(folder / "params.npz", params) if first() else None,
         }
         record["config_sha256"] = sha256_json(record["config"])
-        workdir.write_record(record)
+        if first():
+            workdir.write_record(record)
         records.append(record)
     return records
 
