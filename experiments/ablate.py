@@ -204,7 +204,7 @@ def _train_one(setting: Setting, workdir: Workdir, built: Built, seeds, stop, pr
     records = finish(setting, workdir, built, seeds, run, executables, clock)
     if processes.first():
         shutil.rmtree(workdir.checkpoints(name), ignore_errors=True)
-    progress.finish_row(_brief(records))
+        progress.finish_row(_brief(records))
 
 
 def _brief(records: list[dict]) -> str:

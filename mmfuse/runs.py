@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from datetime import UTC, datetime
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from mmfuse.ablation import Ablation
 from mmfuse.build import Built
 from mmfuse.checkpoint import save_params, sha256_file
 from mmfuse.data.loader import Dataset
-from mmfuse.loop import Run, evaluate, selected_by
+from mmfuse.loop import Run, predict, selected_by
 from mmfuse.parallel import Devices
 from mmfuse.processes import first
 from mmfuse.programs import Executables
@@ -76,14 +77,18 @@ def finish(
 ) -> list[dict]:
     """Opens the test split once for this group, and writes parameters and records of its seeds.
 
-    Of several processes each evaluates its share, and the first one writes.
+    Of several processes each evaluates its share; only the first one writes and returns records.
     """
     dataset, task = setting.dataset, setting.dataset.card["task"]
     diverged = jax.device_get(run.state.diverged_at)
-    batches = dataset.open_test(built.settings.eval_batch)
-    test = evaluate(executables, task, run.selection.params, batches)
+    opening = {"run": f"{built.row.name}, seeds {', '.join(map(str, seeds))}", "purpose": "score"}
+    opened = {"test_opened_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    batches = dataset.open_test(built.settings.eval_batch, **opening)
+    scores, predicted = predict(executables, task, run.selection.params, batches)
     common = setting.common()
     records = []
+    if not first():
+        return records
     for lane, seed in enumerate(seeds):
         good = diverged[lane] < 0
         folder = workdir.seed(built.row.name, seed)
@@ -97,7 +102,7 @@ def finish(
             "row_config": built.row.differs,
             "metrics": {
                 "valid": run.curves["valid"][run.selection.epoch[lane]][lane] if good else {},
-                "test": test[lane] if good else {},
+                "test": scores[lane] if good else {},
             },
             "curves": {
                 split: [epoch[lane] for epoch in curve if epoch[lane] is not None]
@@ -108,6 +113,7 @@ def finish(
                 "step": run.selection.step[lane],
                 "by": selected_by(built.settings.select),
             },
+            "test_opening": opening,
             "parameters": built.parameters,
             "flops_per_example": built.flops,
             "budget_missed": built.row.budget_missed,
@@ -117,12 +123,15 @@ def finish(
             "fusion_sha256": sha256_file(inspect.getfile(type(built.model.fusion))),
             "replica_width": len(seeds),
             "seeds_in_group": list(seeds),
-            "clock": clock | {"train_seconds": run.seconds},
-            "params_sha256": _save(folder / "params.npz", params) if first() else None,
+            "clock": clock | {"train_seconds": run.seconds} | opened,
+            "params_sha256": _save(folder / "params.npz", params),
+            "predictions_sha256": _save(
+                folder / "predictions.npz",
+                {"output": predicted["output"][lane], "label": predicted["label"]},
+            ),
         }
         record["config_sha256"] = sha256_json(record["config"])
-        if first():
-            workdir.write_record(record)
+        workdir.write_record(record)
         records.append(record)
     return records
 

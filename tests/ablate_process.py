@@ -10,10 +10,12 @@ import collections
 import itertools
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from experiments import ablate, cli
 from mmfuse import processes
@@ -30,7 +32,8 @@ def launch(arguments: list[str]) -> dict:
     columns = Dataset._columns
 
     def noted(self, split, indices):
-        read[split].extend(map(int, indices))
+        if isinstance(indices, np.ndarray):  # what is fitted on is read by ranges, in every process
+            read[split].extend(map(int, indices))
         return columns(self, split, indices)
 
     class Stop(cli.StopSignals):
@@ -52,5 +55,6 @@ if __name__ == "__main__":
     jax.config.update("jax_numpy_rank_promotion", "raise")
     notes, *rest = sys.argv[1:]
     groups = itertools.groupby(rest, lambda argument: argument == "then")
-    launches = [list(arguments) for then, arguments in groups if not then]
+    place = f"--distributed={os.environ['PLACE']}"
+    launches = [[*arguments, place] for then, arguments in groups if not then]
     Path(notes).write_text(json.dumps([launch(arguments) for arguments in launches]))

@@ -1,0 +1,112 @@
+"""Two processes with a device each compute what one process with two devices does."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import ablate
+from mmfuse import processes
+from mmfuse.errors import InputError
+from tests import tiny
+from tests.commands import surroundings  # noqa: F401 - a fixture
+
+CONFIG = """
+from tests import tiny
+
+def get_config():
+    return tiny.config(steps_per_dispatch=3)
+"""
+FLAGS = ["--rows=concat", "--config.parallel.mode=jit"]
+STREAMED = "--config.data.resident_bytes=0"
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("localhost", 0))
+        return listening.getsockname()[1]
+
+
+def start(number, port, notes, *arguments):
+    """Process ``number`` of two, with one device."""
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=1", "JAX_PLATFORMS": "cpu"}
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "tests.ablate_process", notes, *arguments],
+        env=os.environ | flags | {"PLACE": f"localhost:{port},{number}/2"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+    )
+
+
+def trained(workdir) -> dict:
+    """What a launch has left: the records without what tells where and when, and the arrays."""
+    left = {}
+    for seed in (0, 1):
+        folder = workdir / "runs" / "concat" / f"seed_{seed}"
+        record = json.loads((folder / "record.json").read_text())
+        left[seed] = {
+            "curves": record["curves"],
+            "metrics": record["metrics"],
+            "selected": record["selected"],
+            "arrays": [
+                dict(np.load(folder / name)) for name in ("params.npz", "predictions.npz")
+            ],
+        }
+    return left
+
+
+def close(found, expected):
+    """The same numbers, to 1e-5, and the same of all else."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for key in expected:
+            close(found[key], expected[key])
+    elif isinstance(expected, list):
+        assert len(found) == len(expected)
+        for pair in zip(found, expected, strict=True):
+            close(*pair)
+    elif isinstance(expected, float | np.ndarray):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    else:
+        assert found == expected
+
+
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("processes")
+    (folder / "mine.py").write_text(CONFIG)
+    tiny.dataset(tmp_path_factory)
+    return [f"--config={folder / 'mine.py'}", *FLAGS, f"--data_dir={tiny.data_dir(tmp_path_factory)}"]
+
+
+@pytest.mark.usefixtures("surroundings")
+def test_two_processes_compute_what_one_does(flags, tmp_path):
+    """Streamed, stopped by a signal to one of them and resumed; and with the data in memory."""
+    cut, resident = f"--workdir={tmp_path / 'cut'}", f"--workdir={tmp_path / 'resident'}"
+    streamed = [*flags, STREAMED, cut, "--config.parallel.devices=0"]
+    inside = [*flags, resident, "--config.parallel.devices=0"]
+    port = free_port()
+    notes = [str(tmp_path / f"notes{number}") for number in (0, 1)]
+    launches = [
+        [*streamed, *(["stop"] if number else []), "then", *streamed, "then", *inside]
+        for number in (0, 1)
+    ]
+    pair = [start(number, port, notes[number], *launches[number]) for number in (0, 1)]
+    said = [process.communicate(timeout=300) for process in pair]
+    assert [process.returncode for process in pair] == [0, 0], said
+    told = [json.loads(Path(path).read_text()) for path in notes]
+    assert [[launch["code"] for launch in launches] for launches in told] == [[143, 0, 0]] * 2
+    assert "| concat" in said[0][0]
+    assert "| concat" not in said[1][0]
+    one = tmp_path / "one"
+    assert ablate.main([*flags, STREAMED, f"--workdir={one}", "--config.parallel.devices=2"]) == 0
+    expected = trained(one)
+    close(trained(tmp_path / "cut"), expected)
+    close(trained(tmp_path / "resident"), expected)
