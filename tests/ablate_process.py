@@ -1,9 +1,9 @@
 """One of several processes of ``experiments.ablate``, which notes the examples that it reads.
 
-``python -m tests.ablate_process NOTES FLAG...`` with what ``experiments.ablate`` takes. An argument
-``then`` begins another launch in the same process; ``stop`` before it ends the one before after its
-first dispatch, as if this process had received a signal. NOTES is a file that gets a JSON list, per
-launch {"code": exit code, "read": {split: indices in the order of reading}}.
+``python -m tests.ablate_process NOTES FLAG...`` takes what ``experiments.ablate`` does, and reads
+from PLACE in the environment which process it is. An argument ``then`` begins another launch; with
+``stop`` a launch ends after its first dispatch, as if this process alone had received a signal.
+NOTES gets a JSON list, of each launch {"code": exit code, "read": {split: indices}}.
 """
 
 import collections
@@ -21,10 +21,6 @@ from experiments import ablate, cli
 from mmfuse import processes
 from mmfuse.data.loader import Dataset
 
-# What the two ask of the first launch: the others find the processes joined.
-_start = processes.start
-processes.start = lambda where: None if jax.distributed.is_initialized() else _start(where)
-
 
 def launch(arguments: list[str]) -> dict:
     """One run of the command."""
@@ -37,8 +33,11 @@ def launch(arguments: list[str]) -> dict:
         return columns(self, split, indices)
 
     class Stop(cli.StopSignals):
+        asked = 0  # once before the row, then after each dispatch
+
         def __call__(self):
-            self.received = 15 if "stop" in arguments else 0
+            self.asked += 1
+            self.received = 15 if "stop" in arguments and self.asked > 1 else 0
             return super().__call__()
 
     Dataset._columns, cli_stop = noted, cli.StopSignals
@@ -50,7 +49,14 @@ def launch(arguments: list[str]) -> dict:
     return {"code": code, "read": read}
 
 
+def join_once(where: str, start=processes.start) -> None:
+    """The later launches find the processes joined."""
+    if not jax.distributed.is_initialized():
+        start(where)
+
+
 if __name__ == "__main__":
+    processes.start = join_once
     logging.getLogger("absl").setLevel(logging.ERROR)
     jax.config.update("jax_numpy_rank_promotion", "raise")
     notes, *rest = sys.argv[1:]

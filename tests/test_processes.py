@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from experiments import ablate
 from mmfuse import processes
+from mmfuse.data.loader import epoch_order
 from mmfuse.errors import InputError
+from mmfuse.parallel import Devices
 from tests import tiny
 from tests.commands import surroundings  # noqa: F401 - a fixture
 
@@ -55,11 +58,26 @@ def trained(workdir) -> dict:
             "curves": record["curves"],
             "metrics": record["metrics"],
             "selected": record["selected"],
-            "arrays": [
-                dict(np.load(folder / name)) for name in ("params.npz", "predictions.npz")
-            ],
+            "arrays": [dict(np.load(folder / name)) for name in ("params.npz", "predictions.npz")],
         }
     return left
+
+
+def expected_reads(number) -> list[int]:
+    """The training examples of process ``number`` from the second dispatch of three on, sorted."""
+    reads = []
+    for epoch in (0, 1):
+        order = np.stack([epoch_order(seed, epoch, 100, 16) for seed in (0, 1)])  # [R, 7, 16]
+        order = np.pad(order, ((0, 0), (0, 2), (0, 0)))  # three dispatches of three steps
+        half = np.maximum(order[:, 3 if epoch == 0 else 0 :, 8 * number : 8 * number + 8], 0)
+        reads += half.ravel().tolist()
+    return sorted(reads)
+
+
+def evaluated(number, n) -> list[int]:
+    """The examples of a split of ``n`` that process ``number`` evaluates, padding included."""
+    places = np.arange(-(-n // 16) * 16).reshape(-1, 2, 8)[:, number]
+    return sorted(np.minimum(places, n - 1).ravel().tolist())
 
 
 def close(found, expected):
@@ -83,7 +101,11 @@ def flags(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
     (folder / "mine.py").write_text(CONFIG)
     tiny.dataset(tmp_path_factory)
-    return [f"--config={folder / 'mine.py'}", *FLAGS, f"--data_dir={tiny.data_dir(tmp_path_factory)}"]
+    return [
+        f"--config={folder / 'mine.py'}",
+        *FLAGS,
+        f"--data_dir={tiny.data_dir(tmp_path_factory)}",
+    ]
 
 
 @pytest.mark.usefixtures("surroundings")
@@ -100,7 +122,7 @@ def test_two_processes_compute_what_one_does(flags, tmp_path):
     ]
     pair = [start(number, port, notes[number], *launches[number]) for number in (0, 1)]
     said = [process.communicate(timeout=300) for process in pair]
-    assert [process.returncode for process in pair] == [0, 0], said
+    assert [process.returncode for process in pair] == [0, 0], "\n".join(sum(said, ()))
     told = [json.loads(Path(path).read_text()) for path in notes]
     assert [[launch["code"] for launch in launches] for launches in told] == [[143, 0, 0]] * 2
     assert "| concat" in said[0][0]
@@ -110,3 +132,43 @@ def test_two_processes_compute_what_one_does(flags, tmp_path):
     expected = trained(one)
     close(trained(tmp_path / "cut"), expected)
     close(trained(tmp_path / "resident"), expected)
+    for number in (0, 1):
+        resumed, inside = (launch["read"] for launch in told[number][1:])
+        assert sorted(resumed["train"]) == expected_reads(number)
+        assert "train" not in inside
+        # 40 and 30 examples in batches of 16; what fills the last one is read as its last example
+        for read, epochs in ((resumed, 2), (inside, 1)):
+            assert sorted(read["valid"]) == sorted(epochs * evaluated(number, 40))
+            assert sorted(read["test"]) == evaluated(number, 30)
+
+
+def test_one_process_is_told_nothing_new():
+    """No copy, no communication: the very same objects."""
+    value = object()
+    assert processes.told(lambda: value) is value
+    assert (processes.part(), processes.first(), processes.largest(-3)) == ((0, 1), True, -3)
+    processes.check_same("anything", value)
+    with pytest.raises(KeyError, match="nothing"):
+        processes.told(lambda: {}["nothing"])
+
+
+@pytest.mark.parametrize(
+    "where",
+    ["", "localhost", "localhost:1234", "localhost:1,2/2", ":1,0/2", "host:x,0/2", "h:1,-1/2"],
+)
+def test_a_place_that_is_none_is_refused(where):
+    with pytest.raises(InputError, match=r"--distributed='.*is not HOST:PORT,NUMBER/PROCESSES"):
+        processes.start(where)
+
+
+def test_no_cluster_is_said_in_one_line(monkeypatch):
+    with pytest.raises(InputError, match="--distributed=cluster: the processes cannot be joined"):
+        processes.start(processes.CLUSTER)
+
+
+def test_several_processes_use_all_devices(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(InputError, match=r"parallel.devices is 3.*all of their 8; leave it at 0"):
+        Devices("jit", 3)
+    with pytest.raises(InputError, match="every process must have the same number of devices"):
+        Devices("jit")
