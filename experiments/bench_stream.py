@@ -124,10 +124,12 @@ def trend(seconds: Sequence[float], sizes: Sequence[float]) -> Trend | None:
     if len(sizes) < 2 * BLOCKS:
         return None
     parts = np.array_split(np.arange(len(sizes)), BLOCKS)
-    means = [[np.mean(np.asarray(x, float)[part]) for part in parts] for x in (seconds, sizes)]
-    fit = scipy.stats.linregress(*means)
-    half = scipy.stats.t.ppf(0.975, BLOCKS - 2) * fit.stderr
-    return Trend(fit.slope, fit.slope - half, fit.slope + half)
+    x, y = (np.array([np.mean(np.asarray(v)[part]) for part in parts]) for v in (seconds, sizes))
+    x, y = x - x.mean(), y - y.mean()
+    rate = x @ y / (x @ x)
+    error = np.sqrt(np.sum((y - rate * x) ** 2) / (BLOCKS - 2) / (x @ x))
+    half = scipy.stats.t.ppf(0.975, BLOCKS - 2) * error
+    return Trend(rate, rate - half, rate + half)
 
 
 def main(argv: list[str]) -> int:

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import scipy.signal
+import scipy.stats
 
 from experiments import bench_stream
 from mmfuse.errors import InputError
@@ -26,6 +27,15 @@ def test_a_straight_line_has_its_slope_and_no_doubt():
     found = bench_stream.trend(np.arange(100), 5 + 3 * np.arange(100))
     assert (found.rate, found.low, found.high) == pytest.approx((3, 3, 3))
     assert bench_stream.trend(range(100), [7] * 100).high == 0
+
+
+def test_the_interval_is_that_of_scipy():
+    """Where every reading is a part of its own."""
+    y = np.random.default_rng(0).normal(size=bench_stream.BLOCKS)
+    found = bench_stream.trend(np.repeat(np.arange(len(y)), 2), np.repeat(y, 2))
+    fit = scipy.stats.linregress(np.arange(len(y)), y)
+    half = scipy.stats.t.ppf(0.975, len(y) - 2) * fit.stderr
+    assert (found.low, found.high) == pytest.approx((fit.slope - half, fit.slope + half))
 
 
 def test_the_interval_holds_the_true_slope_as_often_as_it_says():
