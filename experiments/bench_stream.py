@@ -143,6 +143,7 @@ def main(argv: list[str]) -> int:
     if not rows:
         names = listed(row.name for row in ablation.rows)
         raise InputError(f"--rows='{args.rows}' matches no row{names}")
+    git = git_state()  # of the code that is measured, whatever becomes of it meanwhile
     devices = Devices(ablation.parallel["mode"], ablation.parallel["devices"])
     data, seeds = ablation.data, ablation.groups()[0]
     builder = make_builder(
@@ -175,7 +176,7 @@ def main(argv: list[str]) -> int:
     found.append(_surroundings(used / (seconds[-1] - watched.begun[0])))
     print(*found, sep="\n")
     if args.into:
-        write_atomic(args.into, _page(argv, said + found))
+        write_atomic(args.into, _page(argv, git, said + found))
     return 0
 
 
@@ -216,15 +217,14 @@ def _surroundings(processors: float) -> str:
     return f"This process used {processors:.2f} of {os.cpu_count()} processors{load}."
 
 
-def _page(argv: list[str], sentences: list[str]) -> str:
+def _page(argv: list[str], git: dict, sentences: list[str]) -> str:
     kept = [arg for arg in argv if not arg.startswith(("--raw_data", "--data_dir"))]
-    git, found = git_state(), versions()
     command = shlex.join(["python", "-m", "experiments.bench_stream", *kept])
     return "\n".join([
         "# A training set larger than memory\n",
         f"Written by `{command}` at commit {(git['commit'] or 'unknown')[:12]}"
         f"{' with local changes' if git['dirty'] else ''}, on {platform.machine()} with Python "
-        f"{platform.python_version()} and jax {found['jax']}.\n",
+        f"{platform.python_version()} and jax {versions()['jax']}.\n",
         *(f"- {sentence}" for sentence in sentences), "",
     ])  # fmt: skip
 
