@@ -133,7 +133,7 @@ def trend(seconds: Sequence[float], sizes: Sequence[float]) -> Trend | None:
 
 
 def main(argv: list[str]) -> int:
-    """Prints the memory over time and how long the device waited."""
+    """Trains for a while, then tells how memory grew and how long the device waited."""
     args, overrides = cli.parse(_parser(), argv)
     for name in ("gigabytes", "seconds"):
         if not 0 < getattr(args, name) < float("inf"):

@@ -172,3 +172,26 @@ def test_several_processes_use_all_devices(monkeypatch):
         Devices("jit", 3)
     with pytest.raises(InputError, match="every process must have the same number of devices"):
         Devices("jit")
+
+
+def test_an_error_of_the_first_process_is_raised_in_all(monkeypatch):
+    sent = []
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(processes, "_broadcast", lambda content: sent.append(content) or content)
+    with pytest.raises(KeyError, match="lost"):
+        processes.told(lambda: {}["lost"])
+
+    def receive(content):
+        assert len(content) == len(sent[0]), "all must call with the same length"
+        return sent.pop(0)
+
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    monkeypatch.setattr(processes, "_broadcast", receive)
+    with pytest.raises(InputError, match="process 0 failed: 'lost'"):
+        processes.told(lambda: pytest.fail("only process 0 may look"))
+
+
+def test_processes_that_differ_are_refused(monkeypatch):
+    monkeypatch.setattr(processes, "told", lambda make: "theirs")
+    with pytest.raises(InputError, match="the processes differ in code: give all of them the same"):
+        processes.check_same("code", "ours")
