@@ -53,11 +53,11 @@ class Devices:
                 f"unknown parallel.mode '{mode}'; allowed: {allowed}{nearest(mode, MODES)}"
             )
         self._several = jax.process_count() > 1
+        if mode == "pmap" and self._several:
+            raise InputError("parallel.mode 'pmap' is for one host; use 'jit' with several hosts")
         found = _all_devices(count) if self._several else jax.local_devices()
         if count > len(found):
             raise InputError(f"parallel.devices is {count}, but this host has {len(found)}")
-        if mode == "pmap" and self._several:
-            raise InputError("parallel.mode 'pmap' is for one host; use 'jit' with several hosts")
         self.mode = mode
         self.devices = found[: count or len(found)]
         self._mesh = Mesh(np.array(self.devices), (AXIS,), axis_types=(AxisType.Auto,))
