@@ -95,10 +95,10 @@ def verdict(found: Mapping[str, Any]) -> str:
     """What the summary of a difference says of an explanation; larger is better."""
     if found["n"] == 0:
         return "nothing to delete"
-    if found["low"] is None and found["mean"] != 0:
-        return "one seed" if found["n"] == 1 else "no spread"  # what no test can judge
-    if found["low"] is None:
-        return "not told apart"
+    if found["n"] == 1:
+        return "one seed"
+    if found["low"] is None:  # all seeds agree to the bit, which no test can judge
+        return "no spread" if found["mean"] else "not told apart"
     if found["low"] > 0:
         return "faithful"
     return "worse than random" if found["high"] < 0 else "not told apart"
