@@ -83,6 +83,7 @@ def main(argv: list[str]) -> int:
     setting = Setting(ablation, dataset, devices)
     identity = ablation.identity() | {"data_fingerprint": dataset.fingerprint}
     facts = {"baseline": ablation.baseline, "command": _command(argv)}
+    facts["conditions"] = ablation.conditions
     with open_workdir(args.workdir, identity, **facts) as workdir:
         _check_same_code(setting, workdir)
         try:

@@ -1,11 +1,14 @@
 """Renders the table of a workdir again, from its records alone.
 
     python -m experiments.table --workdir=DIR --format=md|tex|csv|json
-        [--baseline=ROW] [--metric=NAME] [--into=FILE]
+        [--baseline=ROW] [--metric=NAME] [--compare=FILE] [--into=FILE]
 
 ``--into`` writes the table between the lines ``<!-- table NAME -->`` and ``<!-- /table -->`` of a
 text file instead of printing it, NAME being the ablation's name; a file that does not exist is made
 with such a place. So no number is copied by hand.
+
+``--compare`` puts published figures beside ours (``configs/published`` has some); those measured
+under other conditions than ``config.conditions`` says of ours are marked.
 
 Exit codes: 0 done, 2 bad input (one line on stderr). Nothing is trained, written or imported from
 jax, so it runs anywhere in a fraction of a second.
@@ -14,10 +17,12 @@ jax, so it runs anywhere in a fraction of a second.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+from mmfuse import published
 from mmfuse.errors import InputError, nearest
 from mmfuse.record import write_atomic
 from mmfuse.tables import FORMATS, render, summarise
@@ -42,6 +47,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--format", default="md", help=f"one of {', '.join(FORMATS)}")
     parser.add_argument("--baseline", help="the row that differences are taken to")
     parser.add_argument("--metric", help="the metric of the first column")
+    parser.add_argument("--compare", help="a JSON file of published results, to stand beside ours")
     parser.add_argument("--into", help="a text file with a place for the table")
     return strict(parser, arguments)
 
@@ -99,6 +105,10 @@ def table(options: argparse.Namespace) -> str:
         command=ablation.get("command"),
         predictions=workdir.predictions,
     )
+    if options.compare:
+        conditions = ablation.get("conditions", {})
+        beside = published.beside(content, published.load(options.compare), conditions)
+        content = dataclasses.replace(content, published=beside)
     text = render(content, options.format)
     if options.into:
         insert(options.into, identity["name"], text)

@@ -14,10 +14,12 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mmfuse import cells
+from mmfuse import cells, published
 from mmfuse.cells import Cell
 from mmfuse.errors import InputError, nearest
 from mmfuse.mixing import refuse_mixed
+from mmfuse.notes import UNLIKE
+from mmfuse.published import Published
 from mmfuse.record import dumps
 from mmfuse.summary import Row, Table, summarise
 
@@ -28,7 +30,7 @@ TEX = {
     "#": r"\#", "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
     "±": r"$\pm$", "Δ": r"$\Delta$", "†": r"\textdagger{}",
-    "‡": r"\textdaggerdbl{}", "↓": r"$\downarrow$",
+    "‡": r"\textdaggerdbl{}", "§": r"\S{}", "↓": r"$\downarrow$",
 }  # fmt: skip
 
 
@@ -53,8 +55,16 @@ def _markdown(table: Table) -> str:
     header = [escape_markdown(title) for title in titles]
     body = [_each(_bold_markdown, line) for line in cells.body(table, clocks=True)]
     bounds = [_each(_bold_markdown, line) for line in cells.bounds(table, len(titles))]
-    notes = [f"- {escape_markdown(note)}" for note in (*table.notes, *table.local_notes)]
-    return "\n".join([*grid(header, body, bounds), "", *notes]) + "\n"
+    notes = [f"- {escape_markdown(note)}" for note in (*_notes(table), *table.local_notes)]
+    lines = [*grid(header, body, bounds), ""]
+    if table.published:
+        beside = [_each(_bold_markdown, line) for line in cells.published(table)]
+        lines += [*grid(list(cells.PUBLISHED), beside), ""]
+    return "\n".join([*lines, *notes]) + "\n"
+
+
+def _notes(table: Table) -> tuple[str, ...]:
+    return (*table.notes, *published.notes(table.published, UNLIKE))
 
 
 def grid(header: list[str], body: list[list[str]], below: list[list[str]] = ()) -> list[str]:
@@ -118,11 +128,22 @@ def _tex(table: Table) -> str:
         *bounds,
         r"\bottomrule",
         r"\end{tabular}",
+        *_tex_published(table),
         "",
         r"\smallskip",
-        *(rf"{{\footnotesize {escape_tex(note)}\par}}" for note in table.notes),
+        *(rf"{{\footnotesize {escape_tex(note)}\par}}" for note in _notes(table)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _tex_published(table: Table) -> list[str]:
+    if not table.published:
+        return []
+    titles = [escape_tex(title) for title in cells.PUBLISHED]
+    body = [_tex_line(_each(_bold_tex, line)) for line in cells.published(table)]
+    begin = r"\begin{tabular}{ll" + "r" * (len(titles) - 2) + "}"
+    lines = [begin, r"\toprule", _tex_line(titles), r"\midrule", *body]
+    return ["", r"\medskip", *lines, r"\bottomrule", r"\end{tabular}"]
 
 
 def _tex_line(line: list[str]) -> str:
@@ -149,8 +170,10 @@ def _csv(table: Table) -> str:
         for reference in references:
             means = {f"{metric}_mean": value for metric, value in reference["values"].items()}
             lines.append({"method": reference["name"], "kind": kind, **means})
+    lines += [_csv_published(entry) for entry in table.published]
     out = io.StringIO()
-    writer = csv.DictWriter(out, list(lines[0]), restval="", lineterminator="\n")
+    fields = dict.fromkeys(key for line in lines for key in line)
+    writer = csv.DictWriter(out, list(fields), restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return out.getvalue()
@@ -172,6 +195,19 @@ def _csv_row(row: Row, columns: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def _csv_published(entry: Published) -> dict[str, Any]:
+    return {
+        "method": entry.method,
+        "kind": "published",
+        f"{entry.metric}_mean": entry.value,
+        "published_ours": entry.ours,
+        "published_difference": entry.difference,
+        "published_inside": entry.inside,
+        "published_unlike": "; ".join(entry.unlike),
+        "published_source": entry.source,
+    }
+
+
 def _parts(name: str, what: Any, parts: Sequence[str]) -> dict[str, Any]:
     return {f"{name}_{part}": None if what is None else getattr(what, part) for part in parts}
 
@@ -187,7 +223,8 @@ def _json(table: Table) -> str:
             "rows": [_json_row(row) for row in table.rows],
             "references": table.references,
             "floors": table.floors,
-            "notes": table.notes,
+            "published": [dataclasses.asdict(entry) for entry in table.published],
+            "notes": _notes(table),
         }
     )
 
