@@ -24,11 +24,7 @@ from mmfuse.transforms import LISTS, build_transforms
 
 OWN_FILES = ("manifest", "allow")  # keys of data that on_own_files puts in the builder's words
 SECTIONS = {  # section: its keys, or None where the entries are checked by what they configure
-    "name": None,
-    "seeds": None,
-    "baseline": None,
-    "metric": None,
-    "conditions": None,
+    **dict.fromkeys(("name", "seeds", "baseline", "metric", "conditions")),
     "data": {"name", "builder", "preprocess", "resident_bytes", *OWN_FILES, *LISTS},
     "kinds": None,
     "encoders": None,
@@ -91,7 +87,7 @@ class Ablation:
     parallel: dict
     rows: tuple[Row, ...]
     budget: dict  # {} or {"params": N} or {"flops": N}, what every row is to cost
-    conditions: dict = dataclasses.field(default_factory=dict)  # in words, as published.CONDITIONS
+    conditions: dict  # in words, see mmfuse.published; what a figure of others is compared by
 
     def identity(self) -> dict:
         """What a workdir is bound to; rows may be added later, nothing else may change."""
