@@ -49,6 +49,7 @@ setup(
             "ruff>=0.9",
             "setuptools>=70.1",
             "statsmodels>=0.14.4",
+            "scikit-posthocs>=0.11",
         ],
     },
     classifiers=[
