@@ -2,6 +2,7 @@
 
     python -m experiments.ablate --config=configs/quickstart.py --workdir=runs/quickstart
     python -m experiments.ablate --config=... --workdir=... --rows='TFN|MBT' --config.train.epochs=3
+    python -m experiments.ablate --config=... --workdir=... --log=tensorboard,wandb
     python -m experiments.ablate --config=... --dry_run
 
 Exit codes: 0 done, 2 bad input, 3 some runs failed (the table shows which), 130 and 143 on signals
@@ -25,13 +26,16 @@ from mmfuse.data.datasets import make_builder, prepare
 from mmfuse.data.loader import Dataset
 from mmfuse.errors import InputError, listed
 from mmfuse.fusion import FUSIONS, build_fusion, find_fusion, headed
+from mmfuse.logs import Logs
 from mmfuse.loop import Interrupted, train_group
 from mmfuse.parallel import Devices
 from mmfuse.programs import forget
 from mmfuse.progress import Progress
 from mmfuse.record import plain
-from mmfuse.runs import Setting, finish
+from mmfuse.runs import Setting, config_of, finish
+from mmfuse.sinks import chosen
 from mmfuse.tables import FORMATS, render, summarise
+from mmfuse.train import learning_rates
 from mmfuse.workdir import Workdir, check_workdir, open_workdir
 
 
@@ -41,6 +45,7 @@ def _parser() -> cli.Parser:
     parser.add_argument("--workdir", help="where runs, checkpoints and the table go")
     parser.add_argument("--rows", default="", help="train only rows whose name matches this regex")
     parser.add_argument("--dry_run", action="store_true", help="costs only; writes nothing")
+    parser.add_argument("--log", default="", help="also log to: tensorboard, wandb, mlflow")
     parser.add_argument("--raw_data", help="folder of upstream files (or MMFUSE_RAW_DATA)")
     parser.add_argument("--data_dir", help="where prepared datasets lie (or TFDS_DATA_DIR)")
     return parser
@@ -51,6 +56,7 @@ def main(argv: list[str]) -> int:
     args, overrides = cli.parse(_parser(), argv)
     if not args.workdir and not args.dry_run:
         raise InputError("--workdir is missing: say where runs and the table go")
+    names = chosen(args.log)
     _, ablation = cli.load(args.config, overrides)
     rows = _chosen(ablation, args.rows)
     for row in rows:
@@ -86,7 +92,8 @@ def main(argv: list[str]) -> int:
     with open_workdir(args.workdir, identity, **facts) as workdir:
         _check_same_code(setting, workdir)
         try:
-            _train_all(setting, workdir, built, stop)
+            with Logs(workdir, ablation.name, names) as logs:
+                _train_all(setting, workdir, built, stop, logs)
         except Interrupted:
             print("interrupted: the same command goes on from here", file=sys.stderr)
             return stop.exit_code
@@ -132,7 +139,7 @@ def _check_fusion(row: Row, modalities: tuple[str, ...]) -> None:
         )
 
 
-def _train_all(setting: Setting, workdir: Workdir, built: list[Built], stop) -> None:
+def _train_all(setting: Setting, workdir: Workdir, built: list[Built], stop, logs: Logs) -> None:
     groups = setting.ablation.groups()
     todo = [
         (row, seeds)
@@ -146,33 +153,39 @@ def _train_all(setting: Setting, workdir: Workdir, built: list[Built], stop) -> 
             if stop():  # since the last dispatch of the row before: its records are written
                 raise Interrupted
             progress.row(row.row.name, row.settings.epochs)
-            _train_one(setting, workdir, row, seeds, stop, progress)
+            _train_one(setting, workdir, row, seeds, stop, progress, logs)
             forget()
 
 
-def _train_one(setting: Setting, workdir: Workdir, built: Built, seeds, stop, progress) -> None:
+def _train_one(
+    setting: Setting, workdir: Workdir, built: Built, seeds, stop, progress: Progress, logs: Logs
+) -> None:
     """One row and group of seeds, to its records; its checkpoints are then no longer needed."""
     from mmfuse.checkpoint import Checkpoints
 
-    name = built.row.name
-    folder = workdir.checkpoints(name) / "-".join(map(str, seeds))
+    name, steps = built.row.name, built.steps_per_epoch
+    checkpoints = Checkpoints(workdir.checkpoints(name) / "-".join(map(str, seeds)))
+    config, rates = config_of(setting.ablation, built), learning_rates(built.settings, steps)
+    with logs.group(name, seeds, config, rates, steps) as log:
 
-    def report(event: str, value) -> None:
-        if event == "compiled":
-            progress.compiled(value)
-        else:
-            progress.epoch(value, "")
+        def report(event: str, value) -> None:
+            if event == "compiled":
+                progress.compiled(value)
+            else:
+                getattr(log, event)(value)
+            if event == "epoch":
+                progress.epoch(value.epoch)
 
-    run, executables, clock = train_group(
-        built,
-        setting.dataset,
-        setting.devices,
-        seeds,
-        Checkpoints(folder),
-        stop=stop,
-        report=report,
-    )
-    records = finish(setting, workdir, built, seeds, run, executables, clock)
+        run, executables, clock = train_group(
+            built,
+            setting.dataset,
+            setting.devices,
+            seeds,
+            checkpoints,
+            stop=stop,
+            report=report,
+        )
+        records = finish(setting, workdir, built, seeds, run, executables, clock, report=report)
     shutil.rmtree(workdir.checkpoints(name), ignore_errors=True)
     progress.finish_row(_brief(records))
 
