@@ -45,7 +45,13 @@ setup(
         "tpu": ["jax[tpu]"],
         "wandb": ["wandb>=0.20"],
         "mlflow": ["mlflow>=3"],
-        "dev": ["pytest>=8", "pytest-cov>=5", "ruff>=0.9", "setuptools>=70.1"],
+        "dev": [
+            "pytest>=8",
+            "pytest-cov>=5",
+            "ruff>=0.9",
+            "setuptools>=70.1",
+            "statsmodels>=0.14.4",
+        ],
     },
     classifiers=[
         "Programming Language :: Python :: 3.11",

@@ -33,7 +33,7 @@ class Channel:
     """The sinks of one name, one for each run that trains now; what one raises closes them all."""
 
     def __init__(self, name: str):
-        self.name, self.sinks = name, {}
+        self.name, self.sinks, self.left = name, {}, False
 
     def start(self, runs: Sequence[tuple[About, list[dict]]]) -> None:
         """Starts a sink for every run and its history."""
@@ -60,10 +60,11 @@ class Channel:
             yield
         except Exception as error:
             said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            logger.warning(
-                "the log '%s' failed (%s): closed for this row; its training goes on",
-                self.name, said,
-            )  # fmt: skip
+            if not self.left:
+                logger.warning(
+                    "the log '%s' failed (%s): closed for this row; its training goes on",
+                    self.name, said,
+                )  # fmt: skip
             while self.sinks:
                 with contextlib.suppress(Exception):  # told already
                     self.sinks.popitem()[1].close()
@@ -96,6 +97,7 @@ class Courier:
         self.calls.put(None)
         self.thread.join(max(deadline - time.monotonic(), 0.0))
         if self.thread.is_alive():
+            self.channel.left = True  # what befalls it from now on has been told
             logger.warning(
                 "the log '%s' takes too long to send the rest and was left", self.channel.name
             )

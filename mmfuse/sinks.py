@@ -86,7 +86,10 @@ class Jsonl:
         path.parent.mkdir(parents=True, exist_ok=True)
         for left in path.parent.glob(f".{path.name}.*.tmp"):  # by a kill in the next line
             left.unlink()
-        write_atomic(path, b"".join(map(_line, history)))
+        if history:
+            write_atomic(path, b"".join(map(_line, history)))
+        else:  # nothing that a kill could lose: no need to wait for the disk
+            path.unlink(missing_ok=True)
         self.file = open(path, "ab", buffering=0)  # noqa: SIM115 - see close
 
     def log(self, event: dict) -> None:

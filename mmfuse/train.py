@@ -8,6 +8,7 @@ when the run was interrupted.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -248,11 +249,12 @@ def make_schedule(settings: TrainSettings, steps_per_epoch: int) -> optax.Schedu
     return optim.make_schedule(settings.schedule, settings.lr, steps, settings.warmup)
 
 
-def learning_rates(settings: TrainSettings, steps_per_epoch: int) -> list[float]:
+@functools.cache
+def learning_rates(settings: TrainSettings, steps_per_epoch: int) -> tuple[float, ...]:
     """The learning rate of the last step of every epoch."""
     last = np.arange(1, settings.epochs + 1) * steps_per_epoch - 1
     rates = jax.jit(jax.vmap(make_schedule(settings, steps_per_epoch)))(last)
-    return np.asarray(rates).tolist()
+    return tuple(np.asarray(rates).tolist())
 
 
 def make_program(

@@ -32,12 +32,12 @@ class BreaksAtTheThirdCall:
 
 
 def found(folder):
-    """Records without clocks, and the bytes of every other result."""
+    """Records without clocks, and the bytes of what else has no clock."""
     records = [strip_clock(record) for record in Workdir(folder).records()]
     return records, {
         path.relative_to(folder): path.read_bytes()
         for path in folder.rglob("*")
-        if path.suffix in (".npz", ".md", ".csv", ".tex") or path.name == "table.json"
+        if path.suffix == ".npz" or path.name == "table.json"
     }
 
 
@@ -72,10 +72,8 @@ def test_logs_change_no_bit(command, tmp_path, monkeypatch, caplog):
             (e["step"], pytest.approx(e["valid"]["loss"], rel=1e-6)) for e in epochs
         ]
         assert drawn["test/accuracy"][0][0] == 14
-    code, _, _ = command("--log=tensorboard", workdir=plain)  # no part of the ablation's identity
-    assert code == 0
-    assert list(Workdir(plain).seed("text only", 0).glob("events.out.tfevents.*"))
-    assert not list(Workdir(plain).seed("concat", 0).glob("events.out.tfevents.*"))
+    again = command("--rows=concat", "--log=tensorboard", workdir=plain)
+    assert again[0] == 0  # how it is logged is no part of the ablation's identity
 
 
 def test_what_cannot_be_logged_is_said_before_anything_is_written(refused, monkeypatch):

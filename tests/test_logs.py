@@ -227,17 +227,21 @@ def test_a_sink_that_hangs_delays_nothing(launch, tmp_path, monkeypatch, caplog)
     class Hangs(Breaks):
         def log(self, event):
             release.wait(30)
+            raise ConnectionError("too late")
 
     monkeypatch.setitem(sinks.SINKS, "hangs", Hangs)
     monkeypatch.setattr(logs, "SECONDS_TO_END", 0.2)
     begun = time.monotonic()
     launch(0, 3, ("jsonl", "hangs"), end=True)
     assert time.monotonic() - begun < 10
+    assert len(brief(tmp_path)) == 6
+    release.set()
+    for thread in threading.enumerate():
+        if thread.name == "hangs":
+            thread.join(10)
     assert [r.getMessage() for r in caplog.records] == [
         "the log 'hangs' takes too long to send the rest and was left"
     ]
-    assert len(brief(tmp_path)) == 6
-    release.set()
 
 
 def test_a_sink_hears_everything_in_order(launch, breaks):
