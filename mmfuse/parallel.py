@@ -15,15 +15,17 @@ the compile time is known; arguments are placed as the executable wants them bef
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import serialize_executable
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from mmfuse.errors import InputError, nearest
@@ -138,6 +140,23 @@ class Devices:
         return Compiled(self, executable, batch_axes, time.perf_counter() - start)
 
 
+@contextlib.contextmanager
+def compiled_here() -> Iterator[None]:
+    """Inside, no program is taken from JAX's persistent cache, and none is put there.
+
+    XLA's CPU programs can be written down once only: of a program that was itself loaded,
+    ``Compiled.dump`` misses functions, and what is revived from it fails when it runs.
+    """
+    before = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    reset_cache()  # JAX remembers whether there is a cache
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+        reset_cache()
+
+
 @dataclasses.dataclass(frozen=True)
 class Compiled:
     """An executable and the seconds its compilation took; call it with global arrays."""
@@ -151,7 +170,7 @@ class Compiled:
         return self.executable(*self.devices.place(args, self.batch_axes))
 
     def dump(self) -> tuple:
-        """The program as data that can be pickled, see ``Devices.revive``."""
+        """The program as data that can be pickled, see ``Devices.revive`` and ``compiled_here``."""
         return (*serialize_executable.serialize(self.executable), self.batch_axes)
 
     def place(self, *args, first: int = 0) -> tuple:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import logging
@@ -13,7 +14,7 @@ from mmfuse.build import Built
 from mmfuse.convolution import products
 from mmfuse.data.loader import STREAMED_BYTES, Dataset
 from mmfuse.model import shipped
-from mmfuse.parallel import Compiled, Devices
+from mmfuse.parallel import Compiled, Devices, compiled_here
 from mmfuse.store import Store, shapes_of
 from mmfuse.train import TrainState, split_epoch
 
@@ -69,7 +70,8 @@ def compile_row(
         else:
             seconds = train.seconds + evaluate.seconds
             return Executables(train, evaluate, order.shape, seconds), kept["state"]
-    made, state = _compile(built, devices, seeds, example, data, order, dataset.resident)
+    with compiled_here() if store.keeps else contextlib.nullcontext():
+        made, state = _compile(built, devices, seeds, example, data, order, dataset.resident)
     if store.keeps:
         programs = [made.train.dump(), made.evaluate.dump()]
         store.save(facts, {"state": jax.device_get(state), "programs": programs})
