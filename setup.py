@@ -39,10 +39,13 @@ setup(
         "rich>=13.7",
         "h5py>=3.12",
         "pillow>=10",
+        "tensorboardX>=2.6.4",
     ],
     extras_require={
         "cuda12": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
+        "wandb": ["wandb>=0.20"],
+        "mlflow": ["mlflow>=3"],
         "dev": [
             "pytest>=8",
             "pytest-cov>=5",
