@@ -1,6 +1,6 @@
 """Renders the table of a workdir again, from its records alone.
 
-    python -m experiments.table --workdir=DIR --format=md|tex|csv|json
+    python -m experiments.table --workdir=DIR --format=md|tex|csv|json|html
         [--baseline=ROW] [--metric=NAME] [--into=FILE]
 
 ``--into`` writes the table between the lines ``<!-- table NAME -->`` and ``<!-- /table -->`` of a
@@ -20,10 +20,8 @@ from pathlib import Path
 
 from mmfuse.errors import InputError, nearest
 from mmfuse.record import write_atomic
-from mmfuse.tables import FORMATS, render, summarise
+from mmfuse.tables import FORMATS, Table, render, summarise
 from mmfuse.workdir import Workdir
-
-OPTIONS = ("--workdir", "--format", "--baseline", "--metric", "--into", "--help")
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,11 +44,17 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--metric", help="the metric of the first column")
     parser.add_argument("--into", help="a text file with a place for the table")
     options, unknown = parser.parse_known_args(arguments)
+    refuse_unknown(parser, unknown)
+    return options
+
+
+def refuse_unknown(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> None:
+    """Raises InputError for the first argument that the parser does not know."""
     for argument in unknown:
         name = argument.partition("=")[0]
-        hint = nearest(name if name.startswith("-") else f"--{name}", OPTIONS)
+        flags = [flag for flag in parser._option_string_actions if flag.startswith("--")]
+        hint = nearest(name if name.startswith("-") else f"--{name}", flags)
         raise InputError(f"unexpected argument '{argument}'{hint}")
-    return options
 
 
 def insert(path: str, name: str, text: str) -> None:
@@ -76,12 +80,23 @@ def table(options: argparse.Namespace) -> str:
         hint = nearest(options.format, FORMATS)
         raise InputError(f"unknown format '{options.format}'{hint}; allowed: {', '.join(FORMATS)}")
     workdir = Workdir(options.workdir)
-    ablation = workdir.ablation()
-    records = workdir.records()
+    text = render(summarised(workdir, options), options.format)
+    if options.into:
+        insert(options.into, workdir.ablation()["identity"]["name"], text)
+    return "" if options.into else text
+
+
+def summarised(workdir: Workdir, options: argparse.Namespace) -> Table:
+    """Returns the table of a workdir, with the metric and baseline of the options.
+
+    Raises:
+      InputError: nothing has finished there, or it has no such metric or baseline.
+    """
+    ablation, records = workdir.ablation(), workdir.records()
     if not records:
-        raise InputError(f"workdir '{options.workdir}' holds no finished run yet")
+        raise InputError(f"workdir '{workdir.path}' holds no finished run yet")
     identity = ablation["identity"]
-    content = summarise(
+    return summarise(
         records,
         metric=options.metric or identity.get("metric"),
         baseline=options.baseline or ablation.get("baseline"),
@@ -89,10 +104,6 @@ def table(options: argparse.Namespace) -> str:
         seeds=identity.get("seeds"),
         command=ablation.get("command"),
     )
-    text = render(content, options.format)
-    if options.into:
-        insert(options.into, identity["name"], text)
-    return "" if options.into else text
 
 
 def main() -> int:
