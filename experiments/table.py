@@ -103,6 +103,7 @@ def summarised(workdir: Workdir, options: argparse.Namespace) -> Table:
         rows=ablation["row_order"],
         seeds=identity.get("seeds"),
         command=ablation.get("command"),
+        predictions=workdir.predictions,
     )
 
 
