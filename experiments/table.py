@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from mmfuse.errors import InputError, nearest
@@ -43,18 +43,25 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--baseline", help="the row that differences are taken to")
     parser.add_argument("--metric", help="the metric of the first column")
     parser.add_argument("--into", help="a text file with a place for the table")
+    return strict(parser, arguments)
+
+
+def strict(parser: Parser, arguments: Sequence[str]) -> argparse.Namespace:
+    """Parses the arguments; an unknown one is an InputError that names the nearest option."""
     options, unknown = parser.parse_known_args(arguments)
-    refuse_unknown(parser, unknown)
+    for argument in unknown:
+        name = argument.partition("=")[0]
+        known = [o for o in parser._option_string_actions if o.startswith("--")]
+        hint = nearest(name if name.startswith("-") else f"--{name}", known)
+        raise InputError(f"unexpected argument '{argument}'{hint}")
     return options
 
 
-def refuse_unknown(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> None:
-    """Raises InputError for the first argument that the parser does not know."""
-    for argument in unknown:
-        name = argument.partition("=")[0]
-        flags = [flag for flag in parser._option_string_actions if flag.startswith("--")]
-        hint = nearest(name if name.startswith("-") else f"--{name}", flags)
-        raise InputError(f"unexpected argument '{argument}'{hint}")
+def check_format(format: str, allowed: Collection[str]) -> None:
+    """Raises InputError for a format that is not allowed."""
+    if format not in allowed:
+        hint = nearest(format, allowed)
+        raise InputError(f"unknown format '{format}'{hint}; allowed: {', '.join(allowed)}")
 
 
 def insert(path: str, name: str, text: str) -> None:
@@ -76,9 +83,7 @@ def insert(path: str, name: str, text: str) -> None:
 
 def table(options: argparse.Namespace) -> str:
     """Returns the rendered table that the command line asks for."""
-    if options.format not in FORMATS:
-        hint = nearest(options.format, FORMATS)
-        raise InputError(f"unknown format '{options.format}'{hint}; allowed: {', '.join(FORMATS)}")
+    check_format(options.format, FORMATS)
     workdir = Workdir(options.workdir)
     text = render(summarised(workdir, options), options.format)
     if options.into:
@@ -107,15 +112,20 @@ def summarised(workdir: Workdir, options: argparse.Namespace) -> Table:
     )
 
 
-def main() -> int:
-    """Prints the table, or ``error: ...``."""
+def printed(make: Callable[[Sequence[str]], str]) -> int:
+    """Prints what ``make`` returns for the command line, or ``error: ...``; the exit code."""
     try:
-        text = table(parse(sys.argv[1:]))
+        text = make(sys.argv[1:])
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     sys.stdout.write(text)
     return 0
+
+
+def main() -> int:
+    """Prints the table, or ``error: ...``."""
+    return printed(lambda arguments: table(parse(arguments)))
 
 
 if __name__ == "__main__":

@@ -57,13 +57,21 @@ def _markdown(table: Table) -> str:
     header = [escape_markdown(title) for title in titles]
     body = [_each(_bold_markdown, line) for line in cells.body(table, clocks=True)]
     bounds = [_each(_bold_markdown, line) for line in cells.bounds(table, len(titles))]
-    widths = [max(map(_width, column)) for column in zip(header, *body, *bounds, strict=True)]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    # Markdown has no rule inside a table; a row of dashes reads as one in text and on a page.
-    between = [["—" * min(width, 3) for width in widths]] if bounds else []
-    lines = [_padded(line, widths) for line in [header, rule, *body, *between, *bounds]]
     notes = [f"- {escape_markdown(note)}" for note in (*table.notes, *table.local_notes)]
-    return "\n".join([*lines, "", *notes]) + "\n"
+    return "\n".join([*grid(header, body, bounds), "", *notes]) + "\n"
+
+
+def grid(header: list[str], body: list[list[str]], below: list[list[str]] = ()) -> list[str]:
+    """Returns the aligned lines of a Markdown table of cells that are escaped already.
+
+    ``below`` stands under a rule of its own.
+    """
+    widths = [max(map(_width, column)) for column in zip(header, *body, *below, strict=True)]
+    rule = ["-" * max(widths[0], 3), *("-" * max(width - 1, 2) + ":" for width in widths[1:])]
+    widths = [len(dashes) for dashes in rule]
+    # Markdown has no rule inside a table; a row of dashes reads as one in text and on a page.
+    between = [["—" * min(width, 3) for width in widths]] if below else []
+    return [_padded(line, widths) for line in [header, rule, *body, *between, *below]]
 
 
 def _each(make: Callable[[Cell], str], line: list[Cell]) -> list[str]:
