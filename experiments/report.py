@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.table import Parser, refuse_unknown, summarised
+from experiments.table import Parser, strict, summarised
 from mmfuse.errors import InputError
 from mmfuse.record import write_atomic
 from mmfuse.report.build import Source, report
@@ -35,9 +35,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--out", help="the file to write")
     parser.add_argument("--baseline", help="the row that differences are taken to")
     parser.add_argument("--metric", help="the metric of the first column")
-    options, unknown = parser.parse_known_args(arguments)
-    refuse_unknown(parser, unknown)
-    return options
+    return strict(parser, arguments)
 
 
 def source(path: str, options: argparse.Namespace) -> Source:

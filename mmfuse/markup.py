@@ -6,7 +6,7 @@ import base64
 import html
 from typing import Any
 
-VOID = {"img", "meta", "br", "path", "rect", "circle", "line"}  # they have no content
+VOID = ("img", "meta", "br")  # HTML that has neither content nor an end
 
 
 class Html(str):
@@ -24,7 +24,7 @@ def tag(name: str, /, *children: Any, **attributes: Any) -> Html:
         if value is not None
     )
     if name in VOID:
-        return Html(f"<{name}{given}/>")
+        return Html(f"<{name}{given}>")
     return Html(f"<{name}{given}>{joined(children)}</{name}>")
 
 

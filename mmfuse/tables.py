@@ -18,11 +18,12 @@ from mmfuse import cells
 from mmfuse.cells import Cell
 from mmfuse.errors import InputError, nearest
 from mmfuse.markup import tag
+from mmfuse.measures import measure
 from mmfuse.mixing import refuse_mixed
 from mmfuse.record import dumps
 from mmfuse.report.grid import main_table, note_list
 from mmfuse.report.page import document
-from mmfuse.summary import Row, Table, measure, summarise
+from mmfuse.summary import Row, Table, summarise
 
 __all__ = ["FORMATS", "Table", "refuse_mixed", "render", "summarise"]
 

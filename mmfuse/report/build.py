@@ -10,6 +10,7 @@ from typing import Any
 
 from mmfuse import cells
 from mmfuse.markup import Html, joined, tag
+from mmfuse.measures import measure
 from mmfuse.report import probes
 from mmfuse.report.confusion import confusions
 from mmfuse.report.curves import curves
@@ -19,7 +20,8 @@ from mmfuse.report.grid import main_table, note_list
 from mmfuse.report.page import Figure, axis_title, document, listed, section, shown
 from mmfuse.report.pareto import pareto
 from mmfuse.report.provenance import differences, provenance
-from mmfuse.summary import Table, measure
+from mmfuse.report.ranks import ranks
+from mmfuse.summary import Row, Table
 
 PROBE = "python -m experiments.probe --workdir={} --what={}"
 
@@ -86,9 +88,9 @@ class Chapter:
         yield self._section("differences", "Differences", self._shown(forest(table, prefix)))
         figures = pareto(table, prefix, _costs(self.source))
         yield self._section("cost", "Cost", *map(self._shown, figures))
-        yield self._section(
-            "curves", "Learning curves", *map(self._shown, curves(table, records, prefix))
-        )
+        first, *more = [*map(self._shown, curves(table, records, prefix))] or [""]
+        rest = [tag("details", tag("summary", "The loss"), *more)] if more else []
+        yield self._section("curves", "Learning curves", first, *rest)
         yield self._section(
             "confusion", "Confusions", self._shown(confusions(table, records, prefix))
         )
@@ -129,10 +131,29 @@ def report(sources: Sequence[Source], folder: str) -> tuple[str, list[Figure]]:
         else joined(chapter.sections)
         for chapter in chapters
     ]
+    figures = [figure for chapter in chapters for figure in chapter.figures]
+    if several:
+        ranked = ranks({name: s.table for name, s in zip(_labels(sources), sources, strict=True)})
+        body.insert(0, section("across", "Across tables", _ranked(ranked, folder), level=2))
+        figures += [ranked] if ranked else []
     nav = [_contents(chapter, several) for chapter in chapters]
     header = tag("header", tag("h1", title), tag("p", _lead(sources), class_="lead"), *nav)
     page = document(f"{title}: mmfuse report", header, tag("main", *body, id="content"))
-    return page, [figure for chapter in chapters for figure in chapter.figures]
+    return page, figures
+
+
+def _labels(sources: Sequence[Source]) -> list[str]:
+    """Names of the tables, with the folder where one comes twice."""
+    names = [source.name for source in sources]
+    return [
+        n if names.count(n) == 1 else f"{n} ({s.path})" for n, s in zip(names, sources, strict=True)
+    ]
+
+
+def _ranked(figure: Figure | None, folder: str) -> Html:
+    if figure is None:
+        return tag("p", "Fewer than two rows have a score in every table, so nothing is ranked.")
+    return shown(figure, folder)
 
 
 def slug(name: str) -> str:
@@ -175,10 +196,16 @@ def _facts(source: Source) -> Html:
         ("Examples", ", ".join(f"{n:,} {k}" for k, n in splits.items()) or "not recorded"),
         ("Rows x seeds", f"{len(table.rows)} x {len(table.seeds)}"),
         ("Baseline", table.baseline),
-        (f"Best {axis_title(m)}", f"{', '.join(row.name for row in best)}: {score}"),
+        (f"Best {axis_title(m)}", f"{_names(best)}: {score}"),
         ("Runs not finished", tag("span", len(lost), class_="warn" if lost else None)),
     ]
     return tag("dl", *(tag("div", tag("dt", k), tag("dd", v)) for k, v in facts), class_="facts")
+
+
+def _names(rows: Sequence[Row]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(rows) - 2} more" if len(rows) > 2 else ""
+    return ", ".join(row.name for row in rows[:2]) + more
 
 
 def _costs(source: Source) -> list[tuple[str, str, dict[str, float]]]:

@@ -84,7 +84,9 @@ def _panel(name: str, matrix: np.ndarray, names: Sequence[str]) -> Html:
         i, j, share = worst[0]
         said += f"; most often {names[i]} taken for {names[j]} ({100 * share:.0f} %)"
     drawn = picture(SIDE, SIDE, f"Confusion matrix of {name}", said, *marks)
-    return tag("div", tag("h4", name), drawn, _listed(worst, names, len(names) > NUMBERED))
+    return tag(
+        "div", tag("p", name, class_="name"), drawn, _listed(worst, names, len(names) > NUMBERED)
+    )
 
 
 def _listed(worst: Sequence[tuple], names: Sequence[str], wanted: bool) -> Html | str:

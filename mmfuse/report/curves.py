@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmfuse.markup import Html, tag
+from mmfuse.measures import measure
 from mmfuse.report.page import Figure, axis_title
 from mmfuse.report.panel import folded, legend, panel
 from mmfuse.report.svg import spanning
 from mmfuse.stats import Summary
-from mmfuse.summary import Table, measure
+from mmfuse.summary import Table
 
 SPLITS = {"valid": "accent", "train": "plain dashed"}
 
@@ -20,7 +21,7 @@ def curves(table: Table, records: Sequence[Mapping[str, Any]], prefix: str) -> I
     """Yields the curves of the main metric and of the loss, where the records have them."""
     for metric in dict.fromkeys((table.metric, "loss")):
         found = {row.name: _of_row(records, row.name, metric) for row in table.rows}
-        found = {name: splits for name, splits in found.items() if any(splits.values())}
+        found = {k: splits for k, splits in found.items() if any(map(any, splits.values()))}
         if found:
             yield _figure(table, records, metric, found, prefix)
 
@@ -113,4 +114,4 @@ def _chosen(records: Sequence, row: str, metric: str) -> list[tuple[float, float
 
 
 def _panel(name: str, lines: Sequence[tuple], axes: tuple, marks: Sequence) -> Html:
-    return tag("div", tag("h4", name), panel(name, *axes, lines, marks))
+    return tag("div", tag("p", name, class_="name"), panel(name, *axes, lines, marks))

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from mmfuse.markup import Html, tag
+from mmfuse.measures import measure
 from mmfuse.report.grid import scrolled, simple_table
 from mmfuse.report.heat import heat
 from mmfuse.report.page import axis_title
 from mmfuse.report.panel import scaled
 from mmfuse.report.probes import change, known, plain
 from mmfuse.report.svg import picture
-from mmfuse.summary import Table, measure
+from mmfuse.summary import Table
 
 SIDE = 160  # pixels of a map from tokens to tokens
 HOW = (
@@ -42,7 +43,7 @@ def _example(example: Mapping[str, Any]) -> Html:
         for wanted in (False, True)
     )
     heads += [_matrix(matrix) for matrix in example.get("matrices", ())]
-    parts = [tag("h4", head), tag("div", *means, class_="grid")]
+    parts = [tag("p", head, class_="name"), tag("div", *means, class_="grid")]
     if heads:
         summary = tag("summary", f"{len(heads)} single maps and heads")
         parts.append(tag("details", summary, tag("div", *heads, class_="grid")))

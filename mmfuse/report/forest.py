@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmfuse import cells
+from mmfuse.measures import measure
 from mmfuse.report.page import Figure
 from mmfuse.report.svg import DESK, LINE, Axis, Plot, both, shortened, spanning, text_width
 from mmfuse.stats import Summary
-from mmfuse.summary import Measure, Table, measure
+from mmfuse.summary import Row, Table
 
 PARTS = ("n", "mean", "low", "high")
 NEAR = 4  # a difference below a quarter of the largest is near; see `_near`
@@ -27,43 +29,54 @@ def forest(table: Table, prefix: str) -> Figure | None:
     cut = f" {beyond} reach beyond the axis (arrows)." if beyond else ""
     caption = (
         f"Mean difference to {table.baseline}, paired by seed, with its 95 % interval; further "
-        f"to the {better} is better. Blue: the interval leaves out zero.{cut}"
+        f"to the {better} is better. Blue: significant, corrected over all rows; the interval is "
+        f"that of one row alone.{cut}"
     )
     said = "; ".join(f"{row.name}: {cells.versus(row, m)}" for row in rows)
-    data = [(row.name, *(getattr(row.difference, part) for part in PARTS)) for row in rows]
+    data = [
+        (row.name, *(getattr(row.difference, part) for part in PARTS),
+         row.comparison and row.comparison.holm, _significant(row))
+        for row in rows
+    ]  # fmt: skip
     return Figure(
         f"{prefix}forest", title, caption,
         both(lambda width: _forest(width, ends, axis, m), title, said),
-        ("method", *(f"difference_{part}" for part in PARTS)), data,
+        ("method", *(f"difference_{part}" for part in PARTS), "p_holm", "significant"), data,
     )  # fmt: skip
+
+
+def _significant(row: Row) -> bool:
+    return bool(row.comparison and row.comparison.significant)
 
 
 def _ends(s: Summary) -> tuple[float | None, float | None, float | None]:
     return s.mean, s.low, s.high
 
 
-def _near(ends: Sequence[tuple], m: Measure) -> tuple[Axis, int]:
+def _near(ends: Sequence[tuple], m: Any) -> tuple[Axis, int]:
     """An axis on which small differences can be seen, and how many rows reach beyond it.
 
-    Where at least half of the rows differ by less than a quarter of the largest difference, the
-    axis ends at twice theirs; else it holds every interval.
+    Where at least half of the rows differ by less than a quarter of the largest difference, and all
+    others are worse than the baseline (as controls are), the axis ends at twice what those half
+    differ by; else it holds every interval.
     """
-    sizes = sorted(abs(mean) for _, mean, *_ in ends)
-    near = [size for size in sizes if size <= sizes[-1] / NEAR]
+    sizes = [abs(mean) for _, mean, *_ in ends]
+    near = [size for size in sizes if size <= max(sizes) / NEAR]
     unit = "points" if m.scale == 100 else m.title
     everything = [v for _, *values in ends for v in values if v is not None]
     axis = spanning([0.0, *everything], f"difference ({unit})")
-    if 2 * len(near) < len(ends) or not near[-1]:
+    far = [mean for _, mean, *_ in ends if abs(mean) > max(near, default=0)]
+    if 2 * len(near) < len(ends) or not max(near) or any((mean > 0) == m.higher for mean in far):
         return axis, 0
-    inside = [v for _, mean, *more in ends if abs(mean) <= near[-1] for v in (mean, *more)]
-    reach = 2 * near[-1]
+    inside = [v for _, mean, *more in ends if abs(mean) <= max(near) for v in (mean, *more)]
+    reach = 2 * max(near)
     inside = [max(-reach, min(reach, v)) for v in inside if v is not None]
     axis = spanning([0.0, *inside], axis.title)
     beyond = [any(v is not None and not axis.low <= v <= axis.high for v in e[1:]) for e in ends]
     return axis, sum(beyond)
 
 
-def _forest(width: int, ends: Sequence[tuple], axis: Axis, m: Measure) -> Plot:
+def _forest(width: int, ends: Sequence[tuple], axis: Axis, m: Any) -> Plot:
     figures = [cells.versus(row, m) for row, *_ in ends]
     phone = width < DESK
     names = max(text_width(row.name) for row, *_ in ends) + 12
@@ -81,8 +94,8 @@ def _forest(width: int, ends: Sequence[tuple], axis: Axis, m: Measure) -> Plot:
         else:
             plot.text(left - 12, y, shortened(row.name, left - 12), "end")
             plot.text(width - right + 14, y, figure, "figures")
-        clear = low is not None and (low > 0 or high < 0)
-        _interval(plot, y, (mean, low, high), "accent" if clear else "plain", row.name)
+        class_ = "accent" if _significant(row) else "plain"
+        _interval(plot, y, (mean, low, high), class_, row.name)
     return plot
 
 

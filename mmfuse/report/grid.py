@@ -79,8 +79,12 @@ def sort_key(text: str) -> str:
 
 def _line(line: Sequence[Cell]) -> Html:
     name, *rest = line
-    data = [
-        tag("td", tag("b", cell.text) if cell.bold else cell.text, data_sort=sort_key(cell.text))
-        for cell in rest
-    ]
-    return tag("tr", tag("th", name.text, scope="row", data_sort=name.text), *data)
+    head = tag("th", name.text, scope="row", data_sort=name.text)
+    return tag("tr", head, *map(_datum, rest))
+
+
+def _datum(cell: Cell) -> Html:
+    """A cell; words may be broken, numbers may not."""
+    content = tag("b", cell.text) if cell.bold else cell.text
+    words = "says" if cell.text[:1].isalpha() else None
+    return tag("td", content, data_sort=sort_key(cell.text), class_=words)

@@ -13,7 +13,6 @@ from typing import Any
 
 from mmfuse.markup import Html, data_uri, joined, tag
 from mmfuse.report.grid import scrolled, simple_table
-from mmfuse.summary import Measure
 
 SHOWN = 40  # lines of a figure's data on the page; all of them are in its CSV
 
@@ -116,6 +115,6 @@ def key(*entries: tuple[Html, str]) -> Html:
     return listed(*(joined(entry) for entry in entries), class_="key")
 
 
-def axis_title(m: Measure) -> str:
+def axis_title(m: Any) -> str:
     """``Accuracy (%)``."""
     return m.title + (f" ({m.unit})" if m.unit else "")

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmfuse.cells import number
+from mmfuse.measures import measure
 from mmfuse.report.page import Figure, axis_title
 from mmfuse.report.svg import DESK, LINE, Axis, Plot, both, shortened, spanning, text_width
-from mmfuse.summary import Table, measure
+from mmfuse.summary import Table
 
 EQUAL = 1.1  # costs within this factor are one cost: there is nothing to plot
 NEAR = 4  # see `_score_axis`

@@ -10,12 +10,13 @@ from typing import Any
 
 from mmfuse.errors import InputError
 from mmfuse.markup import Html, joined, tag
+from mmfuse.measures import measure
 from mmfuse.report.grid import scrolled, simple_table
 from mmfuse.report.page import Figure, axis_title
 from mmfuse.report.panel import SERIES, folded, legend, panel, scaled
 from mmfuse.report.svg import spanning
 from mmfuse.stats import Summary
-from mmfuse.summary import Table, measure
+from mmfuse.summary import Table
 
 MEANING = {
     "modalities": "Whether a row uses every modality",
@@ -94,7 +95,7 @@ def _curves(name: str, title: str, found: Mapping, m: Any, lines_of: Sequence) -
             at = [(v, p["summary"]) for v, p in zip(curve["x"], curve["points"], strict=True)]
             lines.append((class_of[curve["modality"]], [(v, scaled(s, m.scale)) for v, s in at]))
             data += [(row, curve["modality"], v, *(s[part] for part in PARTS)) for v, s in at]
-        panels.append(tag("div", tag("h4", row), panel(row, x, y, lines)))
+        panels.append(tag("div", tag("p", row, class_="name"), panel(row, x, y, lines)))
     caption = (
         f"{axis_title(m)} on the test split against {every[0]['axis']}; band: 95 % interval over "
         "seeds. The changed inputs are the same for every row and seed."

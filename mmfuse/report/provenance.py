@@ -95,7 +95,7 @@ def _openings(records: Sequence[Mapping[str, Any]], probes: Mapping[str, Any]) -
 
 
 def _data(data: Mapping[str, Any]) -> Iterator[Html]:
-    yield tag("h4", f"Data: {data.get('name', '?')}")
+    yield tag("p", f"Data: {data.get('name', '?')}", class_="name")
     card = flatten(data.get("card", {}))
     facts = [("fingerprint", tag("code", data.get("fingerprint", "?")))]
     yield _pairs([*facts, *((key, _told(value)) for key, value in card.items())])
