@@ -196,7 +196,7 @@ def _facts(source: Source) -> Html:
         ("Examples", ", ".join(f"{n:,} {k}" for k, n in splits.items()) or "not recorded"),
         ("Rows x seeds", f"{len(table.rows)} x {len(table.seeds)}"),
         ("Baseline", table.baseline),
-        (f"Best {axis_title(m)}", f"{_names(best)}: {score}"),
+        (f"Best {axis_title(m)}", f"{_names(best)}: {score}".replace(" ± ", "\u00a0±\u00a0")),
         ("Runs not finished", tag("span", len(lost), class_="warn" if lost else None)),
     ]
     return tag("dl", *(tag("div", tag("dt", k), tag("dd", v)) for k, v in facts), class_="facts")

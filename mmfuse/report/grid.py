@@ -13,6 +13,7 @@ from mmfuse.summary import Table
 
 POWERS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 NUMBER = re.compile(r"([+-]?[\d,]*\.?\d+)(?: ([kMGT]))?(?![\w.])")
+BRACKET = re.compile(r"\(.*\)|\[.*\]")
 
 
 def main_table(table: Table, caption: str) -> Html:
@@ -84,7 +85,8 @@ def _line(line: Sequence[Cell]) -> Html:
 
 
 def _datum(cell: Cell) -> Html:
-    """A cell; words may be broken, numbers may not."""
-    content = tag("b", cell.text) if cell.bold else cell.text
-    words = "says" if cell.text[:1].isalpha() else None
+    """A cell; a line may break between words and before a bracket, not within a number."""
+    words = "says" if cell.text[:1].isalpha() or BRACKET.search(cell.text) else None
+    text = BRACKET.sub(lambda found: found[0].replace(" ", "\u00a0"), cell.text)
+    content = tag("b", text) if cell.bold else text
     return tag("td", content, data_sort=sort_key(cell.text), class_=words)
