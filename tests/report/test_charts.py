@@ -131,6 +131,9 @@ def test_curves_are_means_in_the_band_of_all_seeds(table, records):
     assert [line["n"] for line in lines] == ["2", "3", "2", "2"]
     assert lines[0]["seed_1"] == "" and float(lines[0]["mean"]) == pytest.approx(0.3)
     assert [float(lines[3][k]) for k in ("lowest", "highest")] == pytest.approx([0.81, 0.85])
+    drawn = [a["d"].count("L") for a in Page(accuracy.picture).all("path")
+             if a["class"].startswith("line")]  # fmt: skip
+    assert drawn == [0] * 2 + [3] * 8  # the key, then four epochs of two splits of four rows
     # All seeds chose epoch 2 (the third); the first one of concat never came there.
     assert accuracy.picture.count("accent hollow") == 11
 
