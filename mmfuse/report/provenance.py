@@ -102,7 +102,9 @@ def _data(data: Mapping[str, Any]) -> Iterator[Html]:
 
 
 def _told(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _runs(table: Table, records: Sequence[Mapping[str, Any]]) -> Html:
