@@ -9,9 +9,8 @@ from typing import Any
 from mmfuse.markup import Html, tag
 from mmfuse.measures import measure
 from mmfuse.report.page import Figure, axis_title
-from mmfuse.report.panel import folded, legend, panel
+from mmfuse.report.panel import folded, legend, panel, spread
 from mmfuse.report.svg import spanning
-from mmfuse.stats import Summary
 from mmfuse.summary import Table
 
 SPLITS = {"valid": "accent", "train": "plain dashed"}
@@ -47,14 +46,6 @@ def _finite(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _spread(values: Mapping[int, float], scale: float) -> Summary:
-    """Mean, lowest and highest: with few seeds all that was seen is less to explain than an sd."""
-    if not values:
-        return Summary(0, None, None, None, None)
-    x = [value * scale for value in values.values()]
-    return Summary(len(x), math.fsum(x) / len(x), None, min(x), max(x))
-
-
 def _figure(
     table: Table,
     records: Sequence[Mapping[str, Any]],
@@ -65,7 +56,7 @@ def _figure(
     m = measure(metric)
     lines = {
         name: [
-            (SPLITS[split], [(i + 1, _spread(at, m.scale)) for i, at in enumerate(of)])
+            (SPLITS[split], [(i + 1, spread(at.values(), m.scale)) for i, at in enumerate(of)])
             for split, of in splits.items()
         ]
         for name, splits in found.items()
@@ -96,7 +87,7 @@ def _figure(
 
 
 def _numbers(at: Mapping[int, float]) -> tuple:
-    s = _spread(at, 1.0)
+    s = spread(at.values(), 1.0)
     return s.n, s.mean, s.low, s.high
 
 

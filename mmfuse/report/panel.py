@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mmfuse.markup import Html, joined, tag
@@ -69,6 +69,14 @@ def folded(panels: Sequence[Html], what: str) -> Html:
         return shown
     rest = tag("summary", f"{len(panels) - OPEN} more {what}")
     return joined([shown, tag("details", rest, tag("div", *panels[OPEN:], class_="grid"))])
+
+
+def spread(values: Iterable[float], scale: float) -> Summary:
+    """Mean, lowest and highest: with few seeds, what was seen says more than an interval."""
+    x = [value * scale for value in values]
+    if not x:
+        return Summary(0, None, None, None, None)
+    return Summary(len(x), math.fsum(x) / len(x), None, min(x), max(x))
 
 
 def scaled(s: Mapping[str, Any], scale: float) -> Summary:

@@ -13,7 +13,7 @@ from mmfuse.markup import Html, joined, tag
 from mmfuse.measures import measure
 from mmfuse.report.grid import scrolled, simple_table
 from mmfuse.report.page import Figure, axis_title
-from mmfuse.report.panel import SERIES, folded, legend, panel, scaled
+from mmfuse.report.panel import SERIES, folded, legend, panel, scaled, spread
 from mmfuse.report.svg import spanning
 from mmfuse.stats import Summary
 from mmfuse.summary import Table
@@ -74,34 +74,46 @@ def curve_figures(table: Table, content: Mapping[str, Any], prefix: str) -> Iter
             for name, row in rows.items()
         }
         found = {name: curves for name, curves in found.items() if curves}
-        if found:
-            yield _curves(f"{prefix}{kind}", title, found, m, lines_of)
+        figure = _curves(f"{prefix}{kind}", title, found, m, lines_of) if found else None
+        if figure:
+            yield figure
 
 
-def _curves(name: str, title: str, found: Mapping, m: Any, lines_of: Sequence) -> Figure:
+def _curves(name: str, title: str, found: Mapping, m: Any, lines_of: Sequence) -> Figure | None:
     class_of = {modality: class_ for class_, modality in lines_of}
-    every = [curve for curves in found.values() for curve in curves]
-    points = [s for c in every for p in c["points"] if (s := scaled(p["summary"], m.scale)).n]
-    ends = [v for s in points for v in (s.mean, s.low, s.high) if v is not None]
-    means = [s.mean for s in points if s.mean is not None]
-    room = (max(means) - min(means)) or 1.0  # of bands, what is far outside the lines is cut
-    ends = [min(max(v, min(means) - room / 4), max(means) + room / 4) for v in ends]
-    x = spanning([v for c in every for v in c["x"]], every[0]["axis"], count=4)
-    y = spanning(ends, count=4)
-    panels, data = [], []
-    for row, curves in found.items():
-        lines = []
-        for curve in curves:
-            at = [(v, p["summary"]) for v, p in zip(curve["x"], curve["points"], strict=True)]
-            lines.append((class_of[curve["modality"]], [(v, scaled(s, m.scale)) for v, s in at]))
-            data += [(row, curve["modality"], v, *(s[part] for part in PARTS)) for v, s in at]
-        panels.append(tag("div", tag("p", row, class_="name"), panel(row, x, y, lines)))
+    lines = {
+        row: [(class_of[curve["modality"]], _points(curve, m.scale)) for curve in curves]
+        for row, curves in found.items()
+    }
+    every = [s for of in lines.values() for _, points in of for _, s in points if s.n]
+    if not every:
+        return None
+    first = next(iter(found.values()))[0]
+    places = [v for curves in found.values() for curve in curves for v in curve["x"]]
+    x = spanning(places, first["axis"], count=4)
+    y = spanning([v for s in every for v in (s.low, s.high)], count=4)
+    panels = [
+        tag("div", tag("p", row, class_="name"), panel(row, x, y, of)) for row, of in lines.items()
+    ]
     caption = (
-        f"{axis_title(m)} on the test split against {every[0]['axis']}; band: 95 % interval over "
-        "seeds. The changed inputs are the same for every row and seed."
+        f"{axis_title(m)} on the test split against {first['axis']}. Line: mean over seeds; band: "
+        "lowest to highest seed. The changed inputs are the same for every row and seed."
     )
-    picture = tag("div", legend(lines_of), folded(panels, "panels"))
+    data = [
+        (row, curve["modality"], at, *(p["summary"][part] for part in PARTS))
+        for row, curves in found.items() for curve in curves
+        for at, p in zip(curve["x"], curve["points"], strict=True)
+    ]  # fmt: skip
+    read = {curve["modality"] for curves in found.values() for curve in curves}
+    key = legend([entry for entry in lines_of if entry[1] in read])
+    picture = tag("div", key, folded(panels, "panels"))
     return Figure(name, title, caption, picture, ("method", "modality", "x", *PARTS), data)
+
+
+def _points(curve: Mapping[str, Any], scale: float) -> list[tuple[float, Summary]]:
+    """(x, what the seeds scored there)."""
+    values = [[v for v in p["values"].values() if v is not None] for p in curve["points"]]
+    return [(x, spread(of, scale)) for x, of in zip(curve["x"], values, strict=True)]
 
 
 def modality_figure(table: Table, content: Mapping[str, Any], prefix: str) -> Figure | None:

@@ -183,7 +183,7 @@ class Plot:
         if x.title:
             middle = (x.start + x.end) / 2
             middle = min(middle, self.width - text_width(x.title) / 2)
-            self.text(middle, self.height - LINE / 2, x.title, "name middle")
+            self.text(middle, self.height - LINE / 2, x.title, "axis middle")
         if not with_y:
             return
         for tick in y.ticks:
@@ -192,7 +192,7 @@ class Plot:
         if y.title:
             middle = round((y.start + y.end) / 2, 1)
             turned = f"rotate(-90 {SIZE / 2} {middle})"
-            self.text(SIZE / 2, middle, y.title, "name middle", transform=turned)
+            self.text(SIZE / 2, middle, y.title, "axis middle", transform=turned)
 
 
 def both(draw: Callable[[int], Plot], title: str, description: str) -> Html:

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.report import parse, source
 from mmfuse.report import explain, probes
-from tests.report.pages import UGLY, Page, make_workdir, write_probes
+from tests.report.pages import UGLY, Page, make_workdir, value, write_probes
 
 
 @pytest.fixture
@@ -55,6 +55,14 @@ def test_a_modality_keeps_its_colour_and_mark_where_others_are_not_read(probed):
     (figure,) = probes.curve_figures(probed.table, content, "")
     first = figure.picture.split('class="grid"')[1].split("</svg>")[0]
     assert "line s2" in first and "line s1" not in first
+
+
+def test_nothing_defined_is_no_figure(probed):
+    content = probed.probes["noise"]
+    for row in content["rows"].values():
+        for curve in row["curves"]:
+            curve["points"] = [value(None)] * 3
+    assert list(probes.curve_figures(probed.table, content, "")) == []
 
 
 def test_latency_in_milliseconds(probed):
