@@ -133,27 +133,24 @@ def report(sources: Sequence[Source], folder: str) -> tuple[str, list[Figure]]:
     ]
     figures = [figure for chapter in chapters for figure in chapter.figures]
     if several:
-        ranked = ranks({name: s.table for name, s in zip(_labels(sources), sources, strict=True)})
-        body.insert(0, section("across", "Across tables", _ranked(ranked, folder), level=2))
-        figures += [ranked] if ranked else []
+        found = _ranked(sources)
+        told = tag("p", found) if isinstance(found, str) else shown(found, folder)
+        body.insert(0, section("across", "Across tables", told, level=2))
+        figures += [] if isinstance(found, str) else [found]
     nav = [_contents(chapter, several) for chapter in chapters]
     header = tag("header", tag("h1", title), tag("p", _lead(sources), class_="lead"), *nav)
     page = document(f"{title}: mmfuse report", header, tag("main", *body, id="content"))
     return page, figures
 
 
-def _labels(sources: Sequence[Source]) -> list[str]:
-    """Names of the tables, with the folder where one comes twice."""
-    names = [source.name for source in sources]
-    return [
-        n if names.count(n) == 1 else f"{n} ({s.path})" for n, s in zip(names, sources, strict=True)
-    ]
-
-
-def _ranked(figure: Figure | None, folder: str) -> Html:
-    if figure is None:
-        return tag("p", "Fewer than two rows have a score in every table, so nothing is ranked.")
-    return shown(figure, folder)
+def _ranked(sources: Sequence[Source]) -> Figure | str:
+    """The ranking of the rows that all tables have, or why there is none."""
+    tables = {source.name: source.table for source in sources}
+    if len(tables) < len(sources):
+        return "Two tables have one name; a data set counts once, so nothing is ranked."
+    return ranks(tables) or (
+        "Fewer than two rows have a score in every table, so nothing is ranked."
+    )
 
 
 def slug(name: str) -> str:
@@ -162,8 +159,10 @@ def slug(name: str) -> str:
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """The names as prefixes, numbered where one comes twice."""
-    return [f"{n}-" if names.count(n) == 1 else f"{n}-{i + 1}-" for i, n in enumerate(names)]
+    """The names as prefixes, numbered if one comes twice."""
+    if len(set(names)) == len(names):
+        return [f"{name}-" for name in names]
+    return [f"{name}-{i + 1}-" for i, name in enumerate(names)]
 
 
 def _contents(chapter: Chapter, several: bool) -> Html:

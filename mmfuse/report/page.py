@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-from mmfuse.markup import Html, data_uri, joined, tag
+from mmfuse.markup import Html, data_uri, tag
 from mmfuse.report.grid import scrolled, simple_table
 
 SHOWN = 40  # lines of a figure's data on the page; all of them are in its CSV
@@ -108,11 +108,6 @@ def _text(name: str) -> str:
 def listed(*items: Any, **attributes: Any) -> Html:
     """An unordered list."""
     return tag("ul", *(tag("li", item) for item in items), **attributes)
-
-
-def key(*entries: tuple[Html, str]) -> Html:
-    """What the marks of a picture mean."""
-    return listed(*(joined(entry) for entry in entries), class_="key")
 
 
 def axis_title(m: Any) -> str:

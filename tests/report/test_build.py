@@ -64,12 +64,18 @@ def test_report_with_probes(tmp_path):
 
 
 def test_report_over_several_workdirs(tmp_path):
-    paths = [make_workdir(tmp_path / f"w{i}", name="tiny & <b>") for i in range(2)]
-    text, figures = _report(*paths)
+    names = ["tiny & <b>", "another"]
+    text, figures = _report(*(make_workdir(tmp_path / n[:4], name=n) for n in names))
     page = check_page(text)
-    assert _titles(page) == ["Across tables", "tiny & <b>", "tiny & <b>"]
+    assert _titles(page) == ["Across tables", *names]
     assert len({figure.name for figure in figures}) == len(figures)
-    assert "tiny-b-1-forest" in {figure.name for figure in figures}
+    assert {"ranks", "tiny-b-forest", "another-forest"} <= {figure.name for figure in figures}
+
+
+def test_one_data_set_does_not_count_twice(tmp_path):
+    text, figures = _report(*(make_workdir(tmp_path / f"w{i}") for i in range(2)))
+    assert "Two tables have one name" in " ".join(check_page(text).said("p"))
+    assert len({figure.name for figure in figures}) == len(figures) == 10
 
 
 def test_report_of_regression_without_curves_or_reference(tmp_path):
