@@ -55,6 +55,7 @@ def test_a_modality_keeps_its_colour_and_mark_where_others_are_not_read(probed):
     (figure,) = probes.curve_figures(probed.table, content, "")
     first = figure.picture.split('class="grid"')[1].split("</svg>")[0]
     assert "line s2" in first and "line s1" not in first
+    assert "h7v7h-7Z" in first and "a4 4" not in first  # squares, no circles
 
 
 def test_nothing_defined_is_no_figure(probed):
