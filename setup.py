@@ -18,7 +18,10 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["mmfuse*", "experiments*", "configs*"]),
-    package_data={"configs": ["published/*.json"]},
+    package_data={
+        "configs": ["published/*.json"],
+        "mmfuse.report": ["page.css", "page.js"],
+    },
     install_requires=[
         "jax>=0.10.2,<0.12",
         "flax>=0.12.8",

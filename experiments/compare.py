@@ -17,35 +17,15 @@ import csv
 import dataclasses
 import io
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from experiments.table import Parser, check_format, printed, strict
-from mmfuse.cells import mean_sd, number, p_value
-from mmfuse.errors import InputError, listed
-from mmfuse.measures import measure
+from mmfuse.comparison import Comparison, body, compare, header, lines, notes
+from mmfuse.errors import InputError
 from mmfuse.record import dumps, write_atomic
-from mmfuse.stats.several import Ranking, iqm, iqm_interval, ranking
-from mmfuse.summary import Row, Table, summarise
+from mmfuse.summary import Table, summarise
 from mmfuse.tables import escape_markdown, grid
 from mmfuse.workdir import Workdir
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """Rows over data sets.
-
-    Attributes:
-      tables: ``{data set: Table}``, data sets by the names of their ablations.
-      ranking: of the rows that all of them have finished.
-      middle: ``{row: (iqm, low, high)}``, empty where the metrics differ.
-      left_out: the rows that some data set lacks.
-    """
-
-    tables: dict[str, Table]
-    ranking: Ranking
-    middle: dict[str, tuple[float, float, float]]
-    left_out: tuple[str, ...]
 
 
 def main() -> int:
@@ -88,104 +68,18 @@ def _tables(folders: Sequence[str]) -> dict[str, Table]:
     return found
 
 
-def compare(tables: Mapping[str, Table]) -> Comparison:
-    """Returns the comparison of at least two data sets and two rows that all of them have.
-
-    Raises:
-      InputError: there are fewer.
-    """
-    if len(tables) < 2:
-        raise InputError("give --workdir at least twice: ranks need several data sets")
-    finished = {name: {r.name: r for r in t.rows if _mean(t, r) is not None}
-                for name, t in tables.items()}  # fmt: skip
-    every = dict.fromkeys(row for rows in finished.values() for row in rows)
-    shared = [row for row in every if all(row in rows for rows in finished.values())]
-    if len(shared) < 2:
-        raise InputError(
-            f"the workdirs share {len(shared)} finished row(s); a comparison needs two"
-            f"{listed(every)}"
-        )
-    scores = {row: [_mean(t, finished[name][row]) for name, t in tables.items()] for row in shared}
-    higher = [measure(table.metric).higher for table in tables.values()]
-    middle = {}
-    if len({table.metric for table in tables.values()}) == 1:
-        for row in shared:
-            runs = [list(finished[name][row].values[t.metric].values())
-                    for name, t in tables.items()]  # fmt: skip
-            middle[row] = (iqm(runs), *iqm_interval(runs))
-    left_out = tuple(row for row in every if row not in shared)
-    return Comparison(dict(tables), ranking(scores, higher), middle, left_out)
-
-
-def _mean(table: Table, row: Row) -> float | None:
-    return row.metrics[table.metric].mean
-
-
-def _row(table: Table, name: str) -> Row:
-    return next(row for row in table.rows if row.name == name)
-
-
 def _markdown(found: Comparison) -> str:
-    titles = ["Method", "Mean rank"]
-    for name, table in found.tables.items():
-        m = measure(table.metric)
-        unit = f" ({m.unit})" if m.unit else ""
-        titles.append(f"{name}: {m.title}{'' if m.higher else ' ↓'}{unit}")
-    lines = []
-    for name, rank in zip(found.ranking.names, found.ranking.ranks, strict=True):
-        line = [name, f"{rank:.2f}"]
-        for table in found.tables.values():
-            s = _row(table, name).metrics[table.metric]
-            line.append(mean_sd(s, measure(table.metric), len(table.seeds)))
-        if found.middle:
-            m = measure(next(iter(found.tables.values())).metric)
-            middle, low, high = (number(x, m) for x in found.middle[name])
-            line.append(f"{middle} [{low}, {high}]")
-        lines.append([escape_markdown(cell) for cell in line])
-    header = [escape_markdown(title) for title in titles + ["IQM"] * bool(found.middle)]
-    notes = [f"- {escape_markdown(note)}" for note in _notes(found)]
-    return "\n".join([*grid(header, lines), "", *notes]) + "\n"
-
-
-def _notes(found: Comparison) -> list[str]:
-    r = found.ranking
-    tested = "all rows tie on every data set"
-    if r.p is not None:
-        verdict = "rows differ" if r.p <= r.level else "no difference shown, so no pair is tested"
-        tested = f"chi square {r.statistic:.2f}, {p_value(r.p)}: {verdict}"
-    notes = [
-        f"Mean rank over {r.datasets} data sets, 1 is best; each counts once, by its mean over "
-        f"seeds. Friedman's test, level {r.level:g}: {tested}.",
-        f"Nemenyi's test: two rows differ if their mean ranks are {r.critical:.2f} apart.",
-    ]
-    for group in r.cliques:
-        notes.append(f"Not told apart: {', '.join(group)}.")
-    if found.middle:
-        notes.append(
-            "IQM: interquartile mean of all runs, with the 95 % interval of a bootstrap within "
-            "each data set: other seeds, not other data sets; too narrow where seeds are few."
-        )
-    if found.left_out:
-        notes.append(f"Left out, not finished on every data set: {', '.join(found.left_out)}.")
-    return notes
-
-
-def _lines(found: Comparison) -> list[dict[str, Any]]:
-    lines = []
-    for name, rank in zip(found.ranking.names, found.ranking.ranks, strict=True):
-        line = {"method": name, "mean_rank": rank}
-        for data, table in found.tables.items():
-            line[f"{data} {table.metric}"] = _mean(table, _row(table, name))
-        middle = found.middle.get(name, (None, None, None))
-        lines.append(line | dict(zip(("iqm", "iqm_low", "iqm_high"), middle, strict=True)))
-    return lines
+    titles = [escape_markdown(title) for title in header(found)]
+    cells = [[escape_markdown(cell) for cell in line] for line in body(found)]
+    said = [f"- {escape_markdown(note)}" for note in notes(found)]
+    return "\n".join([*grid(titles, cells), "", *said]) + "\n"
 
 
 def _csv(found: Comparison) -> str:
-    lines, out = _lines(found), io.StringIO()
-    writer = csv.DictWriter(out, list(lines[0]), lineterminator="\n")
+    rows, out = lines(found), io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(lines)
+    writer.writerows(rows)
     return out.getvalue()
 
 
@@ -193,7 +87,7 @@ def _json(found: Comparison) -> str:
     ranks = dataclasses.asdict(found.ranking)
     ranks["pairs"] = [{"rows": list(pair), "p": p} for pair, p in found.ranking.pairs.items()]
     metrics = {name: table.metric for name, table in found.tables.items()}
-    content = {"metrics": metrics, "rows": _lines(found), "notes": _notes(found)}
+    content = {"metrics": metrics, "rows": lines(found), "notes": notes(found)}
     return dumps({"format": 1, "ranking": ranks, "left_out": found.left_out, **content})
 
 

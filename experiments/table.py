@@ -1,6 +1,6 @@
 """Renders the table of a workdir again, from its records alone.
 
-    python -m experiments.table --workdir=DIR --format=md|tex|csv|json
+    python -m experiments.table --workdir=DIR --format=md|tex|csv|json|html
         [--baseline=ROW] [--metric=NAME] [--compare=FILE] [--into=FILE]
 
 ``--into`` writes the table between the lines ``<!-- table NAME -->`` and ``<!-- /table -->`` of a
@@ -25,7 +25,7 @@ from pathlib import Path
 from mmfuse import published
 from mmfuse.errors import InputError, nearest
 from mmfuse.record import write_atomic
-from mmfuse.tables import FORMATS, render, summarise
+from mmfuse.tables import FORMATS, Table, render, summarise
 from mmfuse.workdir import Workdir
 
 
@@ -91,10 +91,21 @@ def table(options: argparse.Namespace) -> str:
     """Returns the rendered table that the command line asks for."""
     check_format(options.format, FORMATS)
     workdir = Workdir(options.workdir)
-    ablation = workdir.ablation()
-    records = workdir.records()
+    text = render(summarised(workdir, options), options.format)
+    if options.into:
+        insert(options.into, workdir.ablation()["identity"]["name"], text)
+    return "" if options.into else text
+
+
+def summarised(workdir: Workdir, options: argparse.Namespace) -> Table:
+    """Returns the table of a workdir, with the metric, baseline and comparison of the options.
+
+    Raises:
+      InputError: nothing has finished there, or it has no such metric or baseline.
+    """
+    ablation, records = workdir.ablation(), workdir.records()
     if not records:
-        raise InputError(f"workdir '{options.workdir}' holds no finished run yet")
+        raise InputError(f"workdir '{workdir.path}' holds no finished run yet")
     identity = ablation["identity"]
     content = summarise(
         records,
@@ -109,10 +120,7 @@ def table(options: argparse.Namespace) -> str:
         conditions = ablation.get("conditions", {})
         beside = published.beside(content, published.load(options.compare), conditions)
         content = dataclasses.replace(content, published=beside)
-    text = render(content, options.format)
-    if options.into:
-        insert(options.into, identity["name"], text)
-    return "" if options.into else text
+    return content
 
 
 def printed(make: Callable[[Sequence[str]], str]) -> int:

@@ -1,7 +1,7 @@
-"""Prints a table as Markdown, CSV, LaTeX or JSON. No jax: a table is a function of records.
+"""Prints a table as Markdown, CSV, LaTeX, JSON or HTML. No jax: a table is a function of records.
 
 ``json`` and ``tex`` hold only what a rerun reproduces, so that they can be compared by sha256;
-``md`` and ``csv`` also hold train times, which are measured.
+``md``, ``csv`` and ``html`` also hold train times, which are measured.
 """
 
 from __future__ import annotations
@@ -17,10 +17,14 @@ from typing import Any
 from mmfuse import cells, published
 from mmfuse.cells import Cell
 from mmfuse.errors import InputError, nearest
+from mmfuse.markup import tag
+from mmfuse.measures import measure
 from mmfuse.mixing import refuse_mixed
 from mmfuse.notes import UNLIKE
 from mmfuse.published import Published
 from mmfuse.record import dumps
+from mmfuse.report.grid import main_table, note_list
+from mmfuse.report.page import document
 from mmfuse.summary import Row, Table, summarise
 
 __all__ = ["FORMATS", "Table", "refuse_mixed", "render", "summarise"]
@@ -39,7 +43,8 @@ def render(table: Table, format: str) -> str:
 
     Args:
       table: of :func:`summarise`.
-      format: one of ``FORMATS``: ``md``, ``csv``, ``tex`` (booktabs) or ``json``.
+      format: one of ``FORMATS``: ``md``, ``csv``, ``tex`` (booktabs), ``json`` or
+        ``html`` (a page that needs no other file).
 
     Raises:
       InputError: another format.
@@ -235,9 +240,17 @@ def _json_row(row: Row) -> dict[str, Any]:
     return content
 
 
+def _html(table: Table) -> str:
+    title = f"{measure(table.metric).title} and cost of {len(table.rows)} rows"
+    heading = tag("h1", title)
+    return document(title, tag("main", heading, main_table(table, title), note_list(table),
+                               id="content"))  # fmt: skip
+
+
 FORMATS: dict[str, Callable[[Table], str]] = {
     "md": _markdown,
     "csv": _csv,
     "tex": _tex,
     "json": _json,
+    "html": _html,
 }
