@@ -8,6 +8,7 @@ when the run was interrupted.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -242,6 +243,20 @@ def _psum(tree, axis_name: str | None):
     return tree if axis_name is None else jax.lax.psum(tree, axis_name)
 
 
+def make_schedule(settings: TrainSettings, steps_per_epoch: int) -> optax.Schedule:
+    """The learning rate by step, over all the epochs."""
+    steps = settings.epochs * steps_per_epoch
+    return optim.make_schedule(settings.schedule, settings.lr, steps, settings.warmup)
+
+
+@functools.cache
+def learning_rates(settings: TrainSettings, steps_per_epoch: int) -> tuple[float, ...]:
+    """The learning rate of the last step of every epoch."""
+    last = np.arange(1, settings.epochs + 1) * steps_per_epoch - 1
+    rates = jax.jit(jax.vmap(make_schedule(settings, steps_per_epoch)))(last)
+    return tuple(np.asarray(rates).tolist())
+
+
 def make_program(
     model: nn.Module,
     task: str,
@@ -253,12 +268,9 @@ def make_program(
 
     ``transforms`` are the lists ``train_transforms`` and ``eval_transforms`` of the config.
     """
-    schedule = optim.make_schedule(
-        settings.schedule, settings.lr, settings.epochs * steps_per_epoch, settings.warmup
-    )
     optimizer = optim.make_optimizer(
         settings.optimizer,
-        schedule,
+        make_schedule(settings, steps_per_epoch),
         weight_decay=settings.weight_decay,
         clip_norm=settings.clip_norm,
         momentum=settings.momentum,
