@@ -125,14 +125,23 @@ def check_conditions(conditions: Any, where: str, whole: bool = False) -> dict[s
 def beside(
     table: Table, results: Sequence[Mapping[str, Any]], conditions: Mapping[str, str]
 ) -> tuple[Published, ...]:
-    """Puts every result beside our row of its method.
+    """Puts every result of a metric that the table shows beside our row of its method.
 
     Args:
       table: ours.
       results: of :func:`load`.
       conditions: of the ablation; what it does not state counts as unlike.
+
+    Raises:
+      InputError: there is none of these metrics.
     """
-    return tuple(_beside(table, result, conditions) for result in results)
+    mine = [result for result in results if result["metric"] in table.columns]
+    if not mine:
+        there = ", ".join(dict.fromkeys(result["metric"] for result in results))
+        raise InputError(
+            f"no published figure of {', '.join(table.columns)}; there are figures of {there}"
+        )
+    return tuple(_beside(table, result, conditions) for result in mine)
 
 
 def _beside(table: Table, result: Mapping[str, Any], conditions: Mapping[str, str]) -> Published:

@@ -132,3 +132,11 @@ def test_command(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize("path", sorted(Path("configs/published").glob("*.json")), ids=str)
 def test_shipped_files_are_whole(path):
     assert load(path)
+
+
+def test_figures_of_metrics_that_the_table_does_not_show_are_left_out():
+    table = summarise(all_records())
+    found = beside(table, [ENTRY | {"metric": "mae", "value": 0.9}, ENTRY], OURS)
+    assert [entry.metric for entry in found] == ["accuracy"]
+    with pytest.raises(InputError, match="no published figure of accuracy, f1_macro; .* of mae$"):
+        beside(table, [ENTRY | {"metric": "mae", "value": 0.9}], OURS)
