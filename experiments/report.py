@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.table import Parser, strict, summarised
+from mmfuse import probes
 from mmfuse.errors import InputError
 from mmfuse.record import write_atomic
 from mmfuse.report.build import Source, report
-from mmfuse.report.probes import read_probes
 from mmfuse.workdir import Workdir
 
 
@@ -43,7 +43,8 @@ def source(path: str, options: argparse.Namespace) -> Source:
     """Reads one workdir."""
     workdir = Workdir(path)
     table = summarised(workdir, options)
-    return Source(path, table, workdir.records(), workdir.ablation(), read_probes(workdir.path))
+    found = {what: content for what, content in probes.read(workdir).items() if content}
+    return Source(path, table, workdir.records(), workdir.ablation(), found)
 
 
 def write(options: argparse.Namespace) -> Path:

@@ -48,6 +48,7 @@ def restore_ablation(workdir: Workdir) -> Ablation:
         parallel=identity["parallel"],
         rows=rows,
         budget=identity["budget"],
+        conditions=content.get("conditions", {}),
     )
 
 

@@ -35,7 +35,7 @@ class Source:
       table: its comparison table.
       records: all its records.
       ablation: its ``ablation.json``.
-      probes: of :func:`mmfuse.report.probes.read_probes`.
+      probes: of :func:`mmfuse.probes.read`, of those that are there.
     """
 
     path: str

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from mmfuse.errors import InputError
 from mmfuse.markup import Html, joined, tag
 from mmfuse.measures import measure
 from mmfuse.report.grid import scrolled, simple_table
@@ -32,24 +29,6 @@ CURVES = {
     "steps": "With steps of one modality missing",
 }
 PARTS = ("n", "mean", "low", "high")
-
-
-def read_probes(workdir: Path) -> dict[str, dict[str, Any]]:
-    """``{kind: content}`` of the files that are there.
-
-    Raises:
-      InputError: one of them is damaged.
-    """
-    found = {}
-    for kind in KINDS:
-        path = workdir / "probes" / f"{kind}.json"
-        if path.is_file():
-            try:
-                found[kind] = json.loads(path.read_text(encoding="utf-8"))
-                found[kind]["rows"].items()
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise InputError(f"'{path}' is damaged; remove it and probe again") from error
-    return found
 
 
 def known(table: Table, content: Mapping[str, Any]) -> dict[str, Any]:
