@@ -1,4 +1,4 @@
-"""The files ``DIR/probes/*.json`` of a workdir: how they are kept, and what a table takes of them.
+"""The files ``DIR/probes/*.json`` of a workdir: how they are kept.
 
 No jax here. Each file holds what was found for every probed row; a later call replaces the rows
 that it ran. A *summary* is :class:`mmfuse.stats.Summary` as a dict, and a *value by seed* is
@@ -102,54 +102,3 @@ def verdict(found: Mapping[str, Any]) -> str:
     if found["low"] > 0:
         return "faithful"
     return "worse than random" if found["high"] < 0 else "not told apart"
-
-
-def probes_columns(workdir: Workdir) -> dict[str, Any]:
-    """What a table of methods can show of the probes.
-
-    Returns ``{"columns": [{"key", "title", "metric", "kind"}], "rows": {row: {key: value}}}``; the
-    value is a summary where kind is "difference" (to the clean score) or "area" (a mean score over
-    the curve), a number of seconds, or a text.
-    """
-    found, columns, rows = read(workdir), {}, {}
-
-    def put(row: str, key: str, kind: str, metric: str | None, value: Any) -> None:
-        columns[key] = {"key": key, "title": _title(key), "metric": metric, "kind": kind}
-        rows.setdefault(row, {})[key] = value
-
-    for row, entry, metric in _rows(found["modalities"]):
-        for point in entry["points"]:
-            if point["change"] == "removed":
-                key = f"without {' + '.join(point['modalities'])}"
-                put(row, key, "difference", metric, point["difference"])
-    for what in ("noise", "missing"):
-        for row, entry, metric in _rows(found[what]):
-            for curve in entry["curves"]:
-                key = f"area {curve['kind']} {curve['modality']}"
-                put(row, key, "area", metric, curve["area"]["summary"])
-    for row, entry, _ in _rows(found["attention"]):
-        for line in entry["faithfulness"]:
-            key = f"faithful {line['by']} {line['share']:g}"
-            put(row, key, "text", None, line["verdict"])
-    for row, entry, _ in _rows(found["latency"]):
-        put(row, "latency at 1", "seconds", None, entry["at_one"])
-        put(row, "latency at best", "seconds", None, entry["at_best"])
-    return {"columns": list(columns.values()), "rows": rows}
-
-
-def _rows(content: Mapping[str, Any] | None) -> list[tuple[str, dict, str | None]]:
-    if content is None:
-        return []
-    return [(row, entry, content.get("metric")) for row, entry in content["rows"].items()]
-
-
-def _title(key: str) -> str:
-    first, _, rest = key.partition(" ")
-    kind, _, modality = rest.partition(" ")
-    words = {"noise": "noise", "modality": "missing", "steps": "missing steps"}
-    return {
-        "without": f"Δ without {rest}",
-        "area": f"AUC {modality} {words.get(kind)}",
-        "faithful": f"Deleting {rest}",
-        "latency": "Latency, batch 1" if rest == "at 1" else "Latency, best batch",
-    }[first]

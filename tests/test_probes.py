@@ -82,26 +82,6 @@ def test_a_verdict_is_that_of_the_interval(values, said):
     assert probes.verdict(probes.by_seed(dict(enumerate(values)))["summary"]) == said
 
 
-def test_columns_are_what_was_probed(workdir):
-    found = probes.probes_columns(workdir)
-    titles = {column["key"]: column["title"] for column in found["columns"]}
-    assert titles == {
-        "without text": "Δ without text",
-        "area noise image": "AUC image noise",
-        "faithful attention 0.25": "Deleting attention 0.25",
-        "latency at 1": "Latency, batch 1",
-        "latency at best": "Latency, best batch",
-    }
-    assert list(found["rows"]["a|c"]) == ["without text"]
-    assert found["rows"]["b"]["without text"]["mean"] == pytest.approx(-0.35)
-    assert found["rows"]["b"]["faithful attention 0.25"] == "faithful"
-    assert found["rows"]["b"]["latency at best"] == 0.002
-
-
-def test_a_workdir_without_probes_has_no_columns(tmp_path):
-    assert probes.probes_columns(Workdir(tmp_path)) == {"columns": [], "rows": {}}
-
-
 def test_a_later_call_replaces_only_its_rows(workdir):
     before = probes.read(workdir)["modalities"]["rows"]
     probes.write_row(workdir, "modalities", FACTS, "b", {"points": [], "clean": before["b"]})
