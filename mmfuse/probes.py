@@ -23,7 +23,6 @@ from mmfuse.workdir import Workdir
 
 FORMAT = 1
 WHATS = ("modalities", "noise", "missing", "attention", "latency")
-CURVES = {"noise": "noise", "modality": "missing", "steps": "missing"}  # kind: file
 Values = Mapping[int, float | None]
 
 
