@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 
 from ml_collections import ConfigDict
 
@@ -250,6 +251,11 @@ def train_settings(train: dict, row: str) -> TrainSettings:
         raise InputError(f"{where}.label_smoothing must be < 1, got {settings.label_smoothing}")
     _one_of(settings.optimizer, OPTIMISERS, f"{where}.optimizer")
     _one_of(settings.schedule, SCHEDULES, f"{where}.schedule")
+    if re.match(r"test(?![a-z])", settings.select):
+        raise InputError(
+            f"{where}.select '{settings.select}': an epoch is chosen on validation, never on test, "
+            "which is opened once, after that"
+        )
     _one_of(settings.select, (*METRICS, LAST), f"{where}.select")
     return settings
 

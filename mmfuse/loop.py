@@ -116,14 +116,39 @@ def _start(state: Any, seeds: tuple[int, ...], checkpoints: Checkpoints) -> Run:
     return Run(tree["state"], selection, **progress)
 
 
-def evaluate(executables: Executables, task: str, params, batches) -> list[dict]:
-    """All metrics of each replica over the batches; ``batches`` are placed or plain."""
+def evaluate(
+    executables: Executables,
+    task: str,
+    params,
+    batches,
+    keep: Callable[[Any, Any], None] | None = None,
+) -> list[dict]:
+    """All metrics of each replica over the batches.
+
+    ``keep`` hears every batch and its outputs [R, B, C], padding included.
+    """
     sums = None
     for batch in batches:
-        new = jax.device_get(executables.evaluate(params, batch))
+        new, outputs = executables.evaluate(params, batch)
+        if keep is not None:
+            keep(batch, np.asarray(outputs))
+        new = jax.device_get(new)
         sums = new if sums is None else jax.tree.map(np.add, sums, new)
     lanes = len(sums["loss"])
     return [metrics.finalise(task, jax.tree.map(lambda s, i=i: s[i], sums)) for i in range(lanes)]
+
+
+def predict(executables: Executables, task: str, params, batches) -> tuple[list[dict], dict]:
+    """The metrics of each replica, and ``{"output" [R, N, C], "label" [N]}`` without padding."""
+    output, label = [], []
+
+    def keep(batch, outputs):
+        real = np.asarray(batch["weight"]) > 0
+        output.append(outputs[:, real])
+        label.append(np.asarray(batch["label"])[real])
+
+    scores = evaluate(executables, task, params, batches, keep)
+    return scores, {"output": np.concatenate(output, 1), "label": np.concatenate(label)}
 
 
 def dispatches(

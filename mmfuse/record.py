@@ -11,6 +11,7 @@ Nothing here imports jax, so that a table can be rendered from records alone. Fi
 ``metrics``                   ``{"valid": {name: value}, "test": {name: value}}`` of the chosen step
 ``curves``                    ``{"train": [...], "valid": [...]}``, one entry per epoch
 ``selected``                  ``{"step", "epoch", "by"}``: chosen by, for example, valid accuracy
+``test_opening``              ``{"run", "purpose"}``: who opened the test split, once
 ``parameters``                number of trained parameters
 ``flops_per_example``         floating-point operations of one forward pass of one example
 ``budget_missed``             whether no width brings the row to the budget of the config
@@ -27,6 +28,7 @@ Nothing here imports jax, so that a table can be rendered from records alone. Fi
 ``versions``, ``git``         of :func:`versions` and :func:`git_state`
 ``data``                      ``{"name", "fingerprint", "card"}``
 ``params_sha256``             of the chosen parameters' file
+``predictions_sha256``        of the file with the outputs for the test split
 ``fusion_sha256``             of the source file of the row's fusion, shipped or plugged in
 ============================  ====================================================================
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from datetime import UTC, datetime
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from mmfuse.ablation import Ablation
 from mmfuse.build import Built
 from mmfuse.checkpoint import save_params, sha256_file
 from mmfuse.data.loader import Dataset
-from mmfuse.loop import Run, evaluate, selected_by
+from mmfuse.loop import Run, predict, selected_by
 from mmfuse.parallel import Devices
 from mmfuse.programs import Executables
 from mmfuse.record import code_sha256, git_state, sha256_json, versions
@@ -76,8 +77,10 @@ def finish(
     """Opens the test split once for this group, and writes parameters and records of its seeds."""
     dataset, task = setting.dataset, setting.dataset.card["task"]
     diverged = jax.device_get(run.state.diverged_at)
-    batches = dataset.open_test(built.settings.eval_batch)
-    test = evaluate(executables, task, run.selection.params, batches)
+    opening = {"run": f"{built.row.name}, seeds {', '.join(map(str, seeds))}", "purpose": "score"}
+    opened = {"test_opened_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    batches = dataset.open_test(built.settings.eval_batch, **opening)
+    scores, predicted = predict(executables, task, run.selection.params, batches)
     common = setting.common()
     records = []
     for lane, seed in enumerate(seeds):
@@ -93,7 +96,7 @@ def finish(
             "row_config": built.row.differs,
             "metrics": {
                 "valid": run.curves["valid"][run.selection.epoch[lane]][lane] if good else {},
-                "test": test[lane] if good else {},
+                "test": scores[lane] if good else {},
             },
             "curves": {
                 split: [epoch[lane] for epoch in curve if epoch[lane] is not None]
@@ -104,6 +107,7 @@ def finish(
                 "step": run.selection.step[lane],
                 "by": selected_by(built.settings.select),
             },
+            "test_opening": opening,
             "parameters": built.parameters,
             "flops_per_example": built.flops,
             "budget_missed": built.row.budget_missed,
@@ -113,8 +117,12 @@ def finish(
             "fusion_sha256": sha256_file(inspect.getfile(type(built.model.fusion))),
             "replica_width": len(seeds),
             "seeds_in_group": list(seeds),
-            "clock": clock | {"train_seconds": run.seconds},
+            "clock": clock | {"train_seconds": run.seconds} | opened,
             "params_sha256": _save(folder / "params.npz", params),
+            "predictions_sha256": _save(
+                folder / "predictions.npz",
+                {"output": predicted["output"][lane], "label": predicted["label"]},
+            ),
         }
         record["config_sha256"] = sha256_json(record["config"])
         workdir.write_record(record)

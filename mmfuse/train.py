@@ -142,14 +142,14 @@ class Program:
         sums |= {"loss": loss, "count": jnp.sum(weight)} | auxiliary
         return sum(auxiliary.values(), loss), sums
 
-    def _forward(self, params, batch: dict, key=None) -> tuple[jax.Array, metrics.Sums]:
-        """Summed loss and metric sums of a batch; with a key, as in training (dropout on)."""
+    def _forward(self, params, batch: dict, key=None) -> tuple[jax.Array, dict]:
+        """The output [B, C] and the auxiliary losses; with a key, as in training (dropout on)."""
         train = key is not None
         rngs = {"dropout": key} if train else None
         output, fused = self.model.apply(
             {"params": params}, batch["inputs"], batch["masks"], train=train, rngs=rngs
         )
-        return self._score(output, fused.losses, batch, self.label_smoothing if train else 0.0)
+        return output, fused.losses
 
     def train_step(self, state: TrainState, batch: dict, *, axis_name: str | None) -> TrainState:
         """One step of one replica: gradient of local_sum / global_count, summed over devices."""
@@ -159,7 +159,9 @@ class Program:
         count = _psum(jnp.sum(batch["weight"]), axis_name)
 
         def loss_fn(params):
-            total, sums = self._forward(params, batch, key)
+            total, sums = self._score(
+                *self._forward(params, batch, key), batch, self.label_smoothing
+            )
             return total / count, sums
 
         grads, sums = jax.grad(loss_fn, has_aux=True)(state.params)
@@ -219,16 +221,25 @@ class Program:
         who = places(len(batch["label"]), axis_name)
         return apply(self.train_transforms, key, batch, who, axis_name=axis_name)
 
-    def evaluate(self, params, batch: dict, *, axis_name: str | None) -> metrics.Sums:
-        """Metric sums of one batch (leaves [B, ...]) for every replica of ``params`` [R, ...].
+    def evaluate(
+        self, params, batch: dict, *, axis_name: str | None
+    ) -> tuple[metrics.Sums, jax.Array]:
+        """Metric sums and outputs [R, B, C] of one batch (leaves [B, ...]), ``params`` [R, ...].
 
         ``batch["index"]`` int32 [B], each example's place in its split, keys the transforms.
         """
         if self.eval_transforms:
             key = jax.random.key(EVALUATION)
             batch = apply(self.eval_transforms, key, batch, batch["index"], axis_name=axis_name)
-        sums = jax.vmap(lambda p: self._forward(p, batch)[1])(params)
-        return _psum(sums, axis_name)
+
+        def one(replica):
+            output, losses = self._forward(replica, batch)
+            return self._score(output, losses, batch)[1], output
+
+        sums, outputs = jax.vmap(one)(params)
+        if axis_name is not None:
+            outputs = jax.lax.all_gather(outputs, axis_name, axis=1, tiled=True)
+        return _psum(sums, axis_name), outputs
 
 
 def _psum(tree, axis_name: str | None):

@@ -6,7 +6,7 @@
     DIR/lock                              who works here now
     DIR/table.{md,csv,tex,json}
     DIR/runs/ROW/checkpoints/STEP/...
-    DIR/runs/ROW/seed_N/record.json       and params.npz
+    DIR/runs/ROW/seed_N/record.json       and params.npz, predictions.npz
 
 No jax here: ``experiments.table`` reads a workdir without it.
 """
@@ -25,6 +25,7 @@ from typing import Any
 
 from mmfuse.errors import InputError
 from mmfuse.lock import Lock
+from mmfuse.params import load_params
 from mmfuse.record import FORMAT, flatten, plain, write_atomic, write_json
 
 LONGEST_NAME = 150
@@ -97,6 +98,14 @@ class Workdir:
         """Says whether the run has finished, done or not; a damaged record is an InputError."""
         path = self.seed(row, seed) / "record.json"
         return path.is_file() and bool(_load(path))
+
+    def predictions(self, row: str, seed: int) -> dict[str, Any] | None:
+        """Returns what a run said of the test split, in its order, or None if it kept nothing.
+
+        ``output`` float32 [N, C] holds logits of C classes, or one prediction; ``label`` is [N].
+        """
+        path = self.seed(row, seed) / "predictions.npz"
+        return load_params(path) if path.is_file() else None
 
     def records(self) -> list[dict[str, Any]]:
         """Returns every record, rows in the order of the config, seeds in numerical order."""

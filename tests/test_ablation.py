@@ -177,6 +177,8 @@ def test_learning_rates_without_sense(lr):
         ("schedule", "cosin", "unknown .*schedule 'cosin'; .*did you mean 'cosine'"),
         ("select", "acuracy", "unknown .*select 'acuracy'; .*did you mean 'accuracy'"),
         ("select", "first", "unknown .*select 'first'; allowed: .*, loss, last"),
+        ("select", "test accuracy", "select 'test accuracy': .* chosen on validation, never on"),
+        ("select", "test/loss", "select 'test/loss': .* chosen on validation, never on test"),
     ],
 )
 def test_faulty_settings(key, value, said):

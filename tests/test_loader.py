@@ -6,10 +6,12 @@ import jax
 import numpy as np
 import pytest
 
+from mmfuse.checkpoint import Checkpoints
 from mmfuse.data import datasets, loader
 from mmfuse.data.datasets import make_builder
 from mmfuse.data.loader import Dataset, epoch_order, host_part
 from mmfuse.errors import InputError
+from mmfuse.loop import train_group
 from tests import tiny
 
 
@@ -90,12 +92,36 @@ def test_the_test_split_is_closed_until_it_is_opened_and_every_opening_counts(tm
     with pytest.raises(PermissionError, match="open_test"):
         dataset.batch("test", [0])
     with pytest.raises(PermissionError, match="open_test"):
-        next(dataset.eval_batches("test", 8))
-    assert dataset.test_openings == 0
-    weights = [batch["weight"].sum() for batch in dataset.open_test(8)]
+        dataset.eval_batches("test", 8)
+    assert dataset.test_openings == []
+    score, curve = ({"run": "concat, seeds 0", "purpose": p} for p in ("score", "curve"))
+    weights = [batch["weight"].sum() for batch in dataset.open_test(8, **score)]
     assert weights == [8, 8, 8, 6]
-    list(dataset.open_test(30))
-    assert dataset.test_openings == 2
+    list(dataset.open_test(30, **curve))
+    assert dataset.test_openings == [score, curve]
+    with pytest.raises(PermissionError, match=r"concat, seeds 0 has opened .* for 'curve' before"):
+        dataset.open_test(30, **curve)
+    for read in (dataset.batch, dataset.raw, dataset.eval_batches):  # open to nobody else
+        with pytest.raises(PermissionError, match="closed"):
+            read("test", 8)
+
+
+def test_training_never_touches_the_test_split(dataset, tmp_path):
+    """Whatever is read of it raises: fitting, building, training, selecting do not."""
+
+    def touched(split, row):
+        assert split != "test", "the test split was read"
+        return row
+
+    for resident_bytes in (2**31, 0):
+        other = faulty(dataset, touched, resident_bytes=resident_bytes)
+        built, devices = tiny.built(other, epochs=1)
+        checkpoints = Checkpoints(tmp_path / str(resident_bytes))
+        run, *_ = train_group(built, other, devices, (0,), checkpoints)
+        assert run.selection.epoch == [0]
+        assert other.test_openings == []
+    with pytest.raises(AssertionError, match="was read"):
+        list(other.open_test(16, run="any", purpose="score"))
 
 
 @pytest.mark.parametrize("wrong", [8, -1, 1000])
@@ -111,7 +137,7 @@ def test_a_faulty_label_outside_training_is_found_when_it_is_read(dataset):
     change = lambda split, row: row | {"label": 99} if split == "test" else row  # noqa: E731
     other = faulty(dataset, change)
     with pytest.raises(InputError, match=r"label 99 of example 'test-\d+' of split 'test'"):
-        list(other.open_test(8))
+        list(other.open_test(8, run="any", purpose="score"))
 
 
 def test_nan_names_its_example(dataset):
@@ -209,7 +235,7 @@ def test_evaluation_is_read_ahead_in_the_same_batches(dataset, tmp_path_factory)
         jax.tree.map(np.testing.assert_array_equal, found, expected)
     assert expected["index"].tolist() == [*range(32, 40), *[39] * 8]
     with pytest.raises(PermissionError, match="open_test"):
-        next(streamed.eval_batches("test", 8))
+        streamed.eval_batches("test", 8)
 
 
 def test_the_processes_share_every_batch_of_an_epoch():

@@ -79,7 +79,8 @@ def test_evaluation_sums_over_devices(mode):
     run = devices.compile(program.evaluate, (params, data), (None, 0))
     found = run(params, data)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, expected)
-    np.testing.assert_array_equal(found["count"], [19, 19])
+    np.testing.assert_array_equal(found[0]["count"], [19, 19])
+    assert found[1].shape[:2] == (2, 24)  # outputs of all examples, in their order
     placed = run.run(run.place(params, data))
     jax.tree.map(np.testing.assert_array_equal, placed, found)
 

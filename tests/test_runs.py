@@ -41,7 +41,7 @@ def finished(tmp_path_factory):
 
 def test_the_test_score_is_that_of_the_chosen_parameters_on_disk(finished):
     dataset, built, run, workdir, records, _, _ = finished
-    batches = list(dataset.eval_batches("test", 30))
+    batches = list(dataset.open_test(30, run="this test", purpose="score"))
     for lane, (seed, record) in enumerate(zip(SEEDS, records, strict=True)):
         params = load_params(workdir.seed("concat", seed) / "params.npz")
         chosen = jax.tree.map(lambda x, lane=lane: x[lane], run.selection.params)
@@ -55,14 +55,23 @@ def test_the_test_score_is_that_of_the_chosen_parameters_on_disk(finished):
         loss = -np.mean(np.asarray(jax.nn.log_softmax(logits))[np.arange(30), label])
         assert found["loss"] == pytest.approx(loss, rel=1e-4)
         assert np.sum(found["confusion"]) == 30
+        kept = workdir.predictions("concat", seed)
+        np.testing.assert_allclose(kept["output"], logits, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(kept["label"], label)
         assert record["metrics"]["valid"] == run.curves["valid"][run.selection.epoch[lane]][lane]
         assert record["selected"]["step"] == run.selection.step[lane]
     assert records[0]["params_sha256"] != records[1]["params_sha256"]
 
 
 def test_the_test_split_is_opened_once_per_finished_group(finished):
-    dataset, *_ = finished
-    assert dataset.test_openings == 2
+    dataset, built, run, workdir, records, _, _ = finished
+    mine = {"run": "concat, seeds 0, 1", "purpose": "score"}
+    assert dataset.test_openings.count(mine) == 1
+    assert [record["test_opening"] for record in records] == [mine, mine]
+    assert all("T" in record["clock"]["test_opened_at"] for record in records)
+    setting = Setting(resolve(tiny.config()), dataset, None)
+    with pytest.raises(PermissionError, match="concat, seeds 0, 1 has opened"):
+        finish(setting, workdir, built, SEEDS, run, None, {})
 
 
 def test_a_diverged_seed_has_no_score(finished):

@@ -188,14 +188,16 @@ def test_evaluation_is_without_dropout_and_smoothing():
     program, data = programs.make(dropout=0.9, smoothing=0.5), programs.data()
     params = programs.start(program, (0, 1)).params
     weight = (np.arange(20) < 13).astype(np.float32)
-    sums = jax.jit(lambda p, b: program.evaluate(p, b, axis_name=None))(
+    sums, outputs = jax.jit(lambda p, b: program.evaluate(p, b, axis_name=None))(
         params, data | {"weight": weight}
     )
     for r in range(2):
         w = float64(params, r)
         total, _ = softmax_step(w, data, np.arange(13))
         assert float(sums["loss"][r]) == pytest.approx(total, rel=1e-5)
-        predicted = (data["inputs"]["x"][:13] @ w["kernel"] + w["bias"]).argmax(1)
+        logits = data["inputs"]["x"] @ w["kernel"] + w["bias"]
+        np.testing.assert_allclose(outputs[r], logits, rtol=1e-4, atol=1e-5)
+        predicted = logits[:13].argmax(1)
         hits = np.sum(predicted == data["label"][:13])
         assert np.trace(sums["confusion"][r]) == hits
         assert float(sums["count"][r]) == 13
@@ -270,5 +272,6 @@ def test_evaluation_has_no_auxiliary_losses():
     program = programs.make(auxiliary=True)
     state = programs.start(program, (3,))
     batch = programs.data() | {"weight": np.ones(programs.N, np.float32)}
-    assert "loss" in program.evaluate(state.params, batch, axis_name=None)
-    assert not [k for k in program.evaluate(state.params, batch, axis_name=None) if "aux" in k]
+    sums, _ = program.evaluate(state.params, batch, axis_name=None)
+    assert "loss" in sums
+    assert not [k for k in sums if "aux" in k]

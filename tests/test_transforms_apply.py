@@ -159,11 +159,11 @@ def test_evaluation_is_the_same_for_every_seed_and_batch_size():
     params = programs.start(program, SEEDS).params
     data = programs.data(n=24) | {"index": np.arange(24, dtype=np.int32)}
     data["weight"] = (np.arange(24) < 19).astype(np.float32)
-    run = jax.jit(lambda p, b: program.evaluate(p, b, axis_name=None))
+    run = jax.jit(lambda p, b: program.evaluate(p, b, axis_name=None)[0])
     whole = run(params, data)
     hurt = applied(DROP, NOISE, seed=EVALUATION, given=data, who=data["index"])
-    expected = plain.evaluate(params, hurt, axis_name=None)
-    clean = plain.evaluate(params, data, axis_name=None)
+    expected = plain.evaluate(params, hurt, axis_name=None)[0]
+    clean = plain.evaluate(params, data, axis_name=None)[0]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), whole, expected)
     assert (np.asarray(clean["loss"]) != np.asarray(whole["loss"])).all()
     halves = [run(params, jax.tree.map(lambda x, s=s: x[s : s + 12], data)) for s in (0, 12)]

@@ -36,7 +36,7 @@ class Dataset:
     Attributes: ``card`` (the builder's metadata), ``sizes`` {split: n}, ``modalities``,
     ``preprocessors`` {modality: fitted}, ``fingerprint`` (sha256 of files and preprocessing),
     ``example_bytes`` (of one preprocessed example), ``resident`` (whether the training split is
-    held as arrays).
+    held as arrays), ``test_openings`` (who opened the test split, and for what).
     """
 
     def __init__(self, builder, preprocess: dict[str, dict], *, resident_bytes: int):
@@ -60,7 +60,7 @@ class Dataset:
         self.example_bytes = self._bytes_per_example()
         self.resident = self.example_bytes * self.sizes["train"] <= resident_bytes
         self._train = self._all_train(fitting) if self.resident else None
-        self.test_openings = 0
+        self.test_openings: list[dict[str, str]] = []
 
     @property
     def outputs(self) -> int:
@@ -101,8 +101,7 @@ class Dataset:
 
     def raw(self, split: str, indices) -> dict[str, list]:
         """Examples of ``split`` at ``indices`` as the dataset holds them: {column: values}."""
-        if split == "test" and not self.test_openings:
-            raise PermissionError("the test split is closed: only open_test may read it")
+        _check_closed(split)
         return self._columns(split, indices)
 
     def _encoded(self, columns: dict[str, list], split: str) -> Batch:
@@ -139,20 +138,31 @@ class Dataset:
 
         ``index`` int32 [size] is each example's place in the split.
         """
+        _check_closed(split)
+        return self._eval_batches(split, size)
 
+    def _eval_batches(self, split: str, size: int) -> Iterator[Batch]:
         def read(start: int) -> Batch:
             index = np.minimum(np.arange(start, start + size, dtype=np.int32), last)
             weight = (np.arange(start, start + size) <= last).astype(np.float32)
-            return self.batch(split, index) | {"weight": weight, "index": index}
+            batch = self._encoded(self._columns(split, index), split)
+            return batch | {"weight": weight, "index": index}
 
         last = self.sizes[split] - 1
         starts = range(0, self.sizes[split], size)
         yield from map(read, starts) if self.resident else _ahead(starts, read)
 
-    def open_test(self, size: int) -> Iterator[Batch]:
-        """The one way to the test split; every opening is counted for the record."""
-        self.test_openings += 1
-        return self.eval_batches("test", size)
+    def open_test(self, size: int, *, run: str, purpose: str) -> Iterator[Batch]:
+        """The one way to the test split, as :meth:`eval_batches`; each opening is for the record.
+
+        Raises:
+          PermissionError: this run has opened it for this purpose before.
+        """
+        opening = {"run": run, "purpose": purpose}
+        if opening in self.test_openings:
+            raise PermissionError(f"{run} has opened the test split for '{purpose}' before")
+        self.test_openings.append(opening)
+        return self._eval_batches("test", size)
 
     def stream(self, orders: Sequence[np.ndarray]) -> Iterator[Batch]:
         """For each order (any shape of indices, -1 = padding) its examples, leaves [*shape, ...].
@@ -166,6 +176,11 @@ class Dataset:
             return jax.tree.map(lambda x: x.reshape(*order.shape, *x.shape[1:]), flat)
 
         return _ahead(orders, read)
+
+
+def _check_closed(split: str) -> None:
+    if split == "test":
+        raise PermissionError("the test split is closed: only open_test may read it")
 
 
 def _ahead(items: Sequence, read: Callable[[Any], Batch]) -> Iterator[Batch]:
