@@ -42,7 +42,8 @@ setup(
     extras_require={
         "cuda12": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
-        "dev": ["pytest>=8", "pytest-cov>=5", "ruff>=0.9", "setuptools>=70.1"],
+        "tune": ["optuna>=5"],
+        "dev": ["optuna>=5", "pytest>=8", "pytest-cov>=5", "ruff>=0.9", "setuptools>=70.1"],
     },
     classifiers=[
         "Programming Language :: Python :: 3.11",

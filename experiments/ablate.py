@@ -10,12 +10,10 @@ after saving.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import re
-import shlex
 import shutil
-import sys
-from pathlib import Path
 
 from experiments import cli
 from mmfuse.ablation import Ablation, Row
@@ -31,6 +29,7 @@ from mmfuse.programs import forget
 from mmfuse.progress import Progress
 from mmfuse.record import plain
 from mmfuse.runs import Setting, finish
+from mmfuse.store import Store
 from mmfuse.tables import FORMATS, render, summarise
 from mmfuse.workdir import Workdir, check_workdir, open_workdir
 
@@ -52,10 +51,27 @@ def main(argv: list[str]) -> int:
     if not args.workdir and not args.dry_run:
         raise InputError("--workdir is missing: say where runs and the table go")
     _, ablation = cli.load(args.config, overrides)
-    rows = _chosen(ablation, args.rows)
+    rows = chosen(ablation, args.rows)
+    if args.workdir:
+        check_workdir(args.workdir, ablation.identity(), unknown=("data_fingerprint",))
+    store = None if args.dry_run else cli.use_compilation_cache()
+    dataset, devices = prepared(ablation, rows, args, store)
+    built = build_rows(ablation, rows, dataset, devices)
+    if args.dry_run:
+        from experiments.dry_run import print_costs
+
+        return print_costs(ablation, built, dataset, devices)
+    command = cli.command("experiments.ablate", argv)
+    setting, stop = Setting(ablation, dataset, devices), cli.StopSignals()
+    return train_rows(setting, args.workdir, built, stop, command)
+
+
+def prepared(
+    ablation: Ablation, rows: list[Row], args: argparse.Namespace, store: Store | None
+) -> tuple[Dataset, Devices]:
+    """The data and the devices of these rows, whose settings are checked before data is made."""
     for row in rows:
         _check_fusion(row, tuple(ablation.data["preprocess"]))
-    store = None if args.dry_run else cli.use_compilation_cache()
     devices = Devices(ablation.parallel["mode"], ablation.parallel["devices"], store)
     for row in rows:
         check_divisible(row, devices)
@@ -65,35 +81,37 @@ def main(argv: list[str]) -> int:
         data_dir=args.data_dir,
         raw_data=args.raw_data,
     )
-    if args.workdir and Path(args.workdir).exists():
-        check_workdir(args.workdir, ablation.identity(), unknown=("data_fingerprint",))
     prepare(builder)
-    dataset = Dataset(
-        builder, ablation.data["preprocess"], resident_bytes=ablation.data["resident_bytes"]
-    )
-    rows = [equal(row, dataset, ablation.budget, store) for row in rows]
-    built = [build(row, dataset, devices, ablation) for row in rows]
-    if args.dry_run:
-        from experiments.dry_run import print_costs
+    size = ablation.data["resident_bytes"]
+    return Dataset(builder, ablation.data["preprocess"], resident_bytes=size), devices
 
-        return print_costs(ablation, built, dataset, devices)
+
+def build_rows(
+    ablation: Ablation, rows: list[Row], dataset: Dataset, devices: Devices
+) -> list[Built]:
+    """The rows ready to compile, at the budget of the config."""
+    rows = [equal(row, dataset, ablation.budget, devices.store) for row in rows]
+    return [build(row, dataset, devices, ablation) for row in rows]
+
+
+def train_rows(setting: Setting, path: str, built: list[Built], stop, command: str) -> int:
+    """Trains what has no record yet in the workdir, and prints its table; returns the exit code."""
+    ablation = setting.ablation
     for row in built:
-        check_memory(row, devices, len(ablation.groups()[0]))
-    stop = cli.StopSignals()
-    setting = Setting(ablation, dataset, devices)
-    identity = ablation.identity() | {"data_fingerprint": dataset.fingerprint}
-    facts = {"baseline": ablation.baseline, "command": _command(argv)}
-    with open_workdir(args.workdir, identity, **facts) as workdir:
+        check_memory(row, setting.devices, len(ablation.groups()[0]))
+    identity = ablation.identity() | {"data_fingerprint": setting.dataset.fingerprint}
+    facts = {"baseline": ablation.baseline, "command": command}
+    with open_workdir(path, identity, **facts) as workdir:
         _check_same_code(setting, workdir)
         try:
             _train_all(setting, workdir, built, stop)
         except Interrupted:
-            print("interrupted: the same command goes on from here", file=sys.stderr)
-            return stop.exit_code
-        return _print_table(ablation, workdir, facts["command"])
+            return cli.interrupted(stop)
+        return _print_table(ablation, workdir, command)
 
 
-def _chosen(ablation: Ablation, pattern: str) -> list[Row]:
+def chosen(ablation: Ablation, pattern: str) -> list[Row]:
+    """The rows whose name matches ``--rows``; none is an InputError."""
     try:
         rows = [row for row in ablation.rows if re.search(pattern, row.name)]
     except re.error as error:
@@ -183,12 +201,6 @@ def _brief(records: list[dict]) -> str:
     scores = [r["metrics"]["test"].get(primary) for r in records]
     shown = ", ".join("diverged" if s is None else f"{s:.4f}" for s in scores)
     return f"{records[0]['row']}: test {primary} {shown}"
-
-
-def _command(argv: list[str]) -> str:
-    """What people type for this table: the config and its overrides, without paths of a machine."""
-    kept = [arg for arg in argv if arg.startswith("--config")]
-    return shlex.join(["python", "-m", "experiments.ablate", *kept])
 
 
 def _check_same_code(setting: Setting, workdir: Workdir) -> None:

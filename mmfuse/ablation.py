@@ -42,8 +42,8 @@ BUDGETS = ("params", "flops")
 ROW_SECTIONS = ("fusion", "train", "encoders")
 NESTED = (  # what must have keys of its own, outer before inner; * = every key
     "data", "data.builder", "data.preprocess", "data.preprocess.*", "encoders", "encoders.*",
-    "kinds", "kinds.*", "kinds.*.preprocess", "kinds.*.encoder",
-    "fusion", "budget", "train", "parallel", "tune", "tune.space", "rows", "rows.*", "rows.*.fusion", "rows.*.train",
+    "kinds", "kinds.*", "kinds.*.preprocess", "kinds.*.encoder", "fusion", "budget", "train",
+    "parallel", "tune", "tune.space", "rows", "rows.*", "rows.*.fusion", "rows.*.train",
     "rows.*.encoders", "rows.*.encoders.*",
 )  # fmt: skip
 DEFAULTS = {

@@ -28,7 +28,7 @@ class Trial:
       values: the settings, ``{"train.lr": 0.001}``.
       score: validation value of the metric at the chosen epoch, or None: it diverged, or the metric
         was not defined there.
-      loss: validation loss at that epoch, None if it diverged.
+      loss: validation loss at that epoch, None if it diverged or was not finite.
       epoch: the chosen one, from 0.
       epochs: how many were trained.
       diverged: whether a loss was not finite.

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmfuse import cells
+from mmfuse.notes import setting
 from mmfuse.summary import Measure, measure
 from mmfuse.tables import escape_markdown
 from mmfuse.trials import Trial
@@ -27,7 +28,8 @@ def choose(trials: Sequence[Trial], higher: bool) -> Trial | None:
     """
     sign = 1 if higher else -1
     scored = [trial for trial in trials if trial.score is not None]
-    return min(scored, key=lambda t: (-sign * t.score, t.loss, t.number), default=None)
+    loss = lambda t: math.inf if t.loss is None else t.loss  # noqa: E731
+    return min(scored, key=lambda t: (-sign * t.score, loss(t), t.number), default=None)
 
 
 def expected_best(scores: Sequence[float | None], n: int, higher: bool = True) -> float | None:
@@ -167,12 +169,7 @@ def _chosen(row: Mapping[str, Any], key: str, entry: Sequence[Any]) -> str:
     if not row["chosen"]:
         return cells.UNDEFINED
     value = row["chosen"][key]
-    return setting(value) + (f" {MARK}" if near_edge(value, entry) else "")
-
-
-def setting(value: Any) -> str:
-    """Returns ``0.00123``, three digits of a float, or the value as it is."""
-    return f"{value:.3g}" if isinstance(value, float) else escape_markdown(str(value))
+    return escape_markdown(setting(value)) + (f" {MARK}" if near_edge(value, entry) else "")
 
 
 def _gain(row: Mapping[str, Any], m: Measure) -> str:

@@ -41,5 +41,8 @@ def test_each_replica_is_the_run_with_its_settings(optimizer, schedule, warmup):
 
 def test_without_own_settings_the_state_is_as_it_always_was():
     settings = TrainSettings(epochs=1)
-    names = [str(type(x)) for x in start(make_program(Linear(), "classification", settings, 4), [0]).opt_state]
+    names = [
+        str(type(x))
+        for x in start(make_program(Linear(), "classification", settings, 4), [0]).opt_state
+    ]
     assert not any("Hyperparam" in name for name in names)

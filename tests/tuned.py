@@ -1,0 +1,1 @@
+"""A small tuning in a process of its own, which the tests kill."""
