@@ -26,7 +26,7 @@ from mmfuse.data.ict_mmmo import IctMmmo
 from mmfuse.data.mosi import Mosi
 from mmfuse.data.mustard import Mustard
 from mmfuse.data.mvsa_single import MvsaSingle
-from mmfuse.data.own_files import OwnFiles
+from mmfuse.data.own.files import OwnFiles
 from mmfuse.data.youtube import Youtube
 from mmfuse.errors import InputError, nearest
 
