@@ -73,8 +73,9 @@ def main(argv: list[str]) -> int:
     if not args.config:
         return _show(args, overrides)
     check_optuna()
-    _, ablation = cli.load(args.config, overrides)
-    search = read_search(ablation, _whole(args.trials), args.space)
+    config, ablation = cli.load(args.config, overrides)
+    tune = config.tune.to_dict() if "tune" in config else {}
+    search = read_search(ablation, tune, _whole(args.trials), args.space)
     rows = chosen(ablation, args.rows)
     planned = {row.name: list(groups(row, search)) for row in rows}
     identity = ablation.identity() | {"tune": search.facts() | {"together": search.together}}

@@ -35,7 +35,7 @@ SECTIONS = {  # section: its keys, or None where the entries are checked by what
     "train": {field.name for field in dataclasses.fields(TrainSettings)},
     "parallel": {"mode", "devices", "replicas"},
     "rows": None,
-    "tune": {"space", "seed", "metric", "together"},
+    "tune": {"space", "seed", "metric", "together"},  # what experiments.tune reads
 }
 REQUIRED = ("seeds", "metric", "data", "encoders", "train", "parallel", "rows")
 BUDGETS = ("params", "flops")
@@ -90,7 +90,6 @@ class Ablation:
     parallel: dict
     rows: tuple[Row, ...]
     budget: dict  # {} or {"params": N} or {"flops": N}, what every row is to cost
-    tune: dict = dataclasses.field(default_factory=dict)  # what experiments.tune reads
     tuned: dict = dataclasses.field(default_factory=dict)  # how the rows' settings were found
 
     def identity(self) -> dict:
@@ -144,7 +143,6 @@ def resolve(config: ConfigDict) -> Ablation:
         parallel=_parallel(plain["parallel"], len(seeds)),
         rows=tuple(rows),
         budget=_budget(plain.get("budget", {})),
-        tune=plain.get("tune", {}),
     )
 
 

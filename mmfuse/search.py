@@ -31,7 +31,7 @@ from mmfuse.errors import InputError, listed, nearest
 from mmfuse.fusion import find_fusion
 from mmfuse.metrics import METRICS
 from mmfuse.optim import PER_REPLICA
-from mmfuse.record import flatten
+from mmfuse.record import flatten, plain
 
 KINDS = ("log", "uniform", "integer", "choice")
 DEFAULT_SPACE = {"train": {"lr": ["log", 1e-4, 1e-2], "weight_decay": ["log", 1e-3, 1.0]}}
@@ -84,18 +84,21 @@ def _distribution(kind: str, *numbers: Any) -> Any:
     return distributions.FloatDistribution(*numbers, log=kind == "log")
 
 
-def read_search(ablation: Ablation, trials: int, given: Sequence[str] = ()) -> Search:
+def read_search(
+    ablation: Ablation, tune: Mapping[str, Any], trials: int, given: Sequence[str] = ()
+) -> Search:
     """The search of a config, checked for every row.
 
     Args:
       ablation: the resolved config.
+      tune: its section ``tune``, in which all may be left out.
       trials: how many each row gets.
       given: ``KEY=KIND,VALUE,...`` of the command line; they replace the whole space.
 
     Raises:
       InputError: says in one line what is wrong, where, and what is allowed.
     """
-    tune = {"space": DEFAULT_SPACE, "seed": DEFAULT_SEED, "together": 0} | ablation.tune
+    tune = {"space": DEFAULT_SPACE, "seed": DEFAULT_SEED, "together": 0} | plain(tune)
     if type(trials) is not int or trials < 1:
         raise InputError(f"--trials must be a whole number >= 1, got {trials}")
     space = dict(map(_parsed, given)) or flatten(tune["space"])
@@ -176,8 +179,8 @@ def _check_entry(entry: Any, where: str) -> None:
     if kind not in KINDS:
         raise InputError(f"{where}: unknown kind {kind!r}{nearest(kind, KINDS)}{listed(KINDS)}")
     if kind == "choice":
-        plain = all(isinstance(value, str | int | float) for value in numbers)
-        if not plain or len(numbers) < 2 or len(set(numbers)) != len(numbers):
+        scalar = all(isinstance(value, str | int | float) for value in numbers)
+        if not scalar or len(numbers) < 2 or len(set(numbers)) != len(numbers):
             raise InputError(f"{where}: choice needs two or more different values, got {numbers}")
         return
     whole = (int,) if kind == "integer" else (int, float)
