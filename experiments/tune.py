@@ -15,8 +15,8 @@ and tables, and besides ``tuning.md``, ``tuning.json``, ``tuning.csv`` (every tr
 Without ``--config`` it prints what a finished workdir holds. ``--into`` writes both tables to their
 place in a text file, as ``experiments.table`` does.
 
-Exit codes: 0 done, 2 bad input, 3 some runs failed or no trial of a row has a score, 130 and 143 on
-signals after saving.
+Exit codes: 0 done, 2 bad input (a space in which every trial of every row diverges, too), 3 some
+runs failed or no trial of some row has a score, 130 and 143 on signals after saving.
 """
 
 from __future__ import annotations

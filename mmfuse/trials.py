@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import urllib.parse
+import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -108,10 +108,13 @@ def open_trials(
       distributions: of ``Search.distributions``.
     """
     import optuna
+    from sqlalchemy.pool import NullPool
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    path = urllib.parse.quote(str((Path(folder) / FILE).absolute()))
-    storage = optuna.storages.RDBStorage(f"sqlite:///file:{path}?uri=true")
+    path = Path(folder).absolute() / FILE
+    how = {"creator": lambda: sqlite3.connect(path), "poolclass": NullPool}
+    # The URL only names the kind: a path may hold what means something else in a URL.
+    storage = optuna.storages.RDBStorage(f"sqlite:///{FILE}", engine_kwargs=how)
     try:
         yield Trials(storage, higher, distributions)
     finally:
