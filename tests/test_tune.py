@@ -168,7 +168,7 @@ def test_sigkill_at_random_times(tmp_path_factory):
     whole.finish()
     assert len(whole.hashes()) == 2 * 6 + 3 + 3
     assert whole.leftovers() == []
-    for steps in (rng.integers(0, 30), rng.integers(36, 50)):  # of 36 for trials, 36 for the rows
+    for steps in (rng.integers(0, 20), rng.integers(16, 34)):  # of 36 for trials, 36 for the rows
         assert killed.kill_after(rng.uniform(0, 0.1), steps=int(steps))
     killed.finish()
     assert killed.hashes() == whole.hashes()
