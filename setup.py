@@ -43,7 +43,14 @@ setup(
         "cuda12": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
         "tune": ["optuna>=5"],
-        "dev": ["optuna>=5", "pytest>=8", "pytest-cov>=5", "ruff>=0.9", "setuptools>=70.1"],
+        "dev": [
+            "optuna>=5",
+            "pytest>=8",
+            "pytest-cov>=5",
+            "ruff>=0.9",
+            "setuptools>=70.1",
+            "statsmodels>=0.14.4",
+        ],
     },
     classifiers=[
         "Programming Language :: Python :: 3.11",

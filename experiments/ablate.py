@@ -225,6 +225,7 @@ def _print_table(ablation: Ablation, workdir: Workdir, command: str) -> int:
         rows=[row.name for row in ablation.rows],
         seeds=ablation.seeds,
         command=command,
+        predictions=workdir.predictions,
     )
     for name in FORMATS:
         workdir.write_table(name, render(table, name))

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmfuse import cells
+from mmfuse.measures import Measure, measure
 from mmfuse.notes import setting
-from mmfuse.summary import Measure, measure
 from mmfuse.tables import escape_markdown
 from mmfuse.trials import Trial
 
