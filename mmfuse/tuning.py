@@ -63,8 +63,8 @@ def expected_best(scores: Sequence[float | None], n: int, higher: bool = True) -
 
 
 def budgets(trials: int) -> list[int]:
-    """The numbers of trials that are shown: powers of two, and all of them."""
-    return [2**i for i in range(trials.bit_length()) if 2**i < trials] + [trials]
+    """The numbers of trials that are shown: all of them, half of them, and so on down to one."""
+    return [trials >> i for i in reversed(range(trials.bit_length()))]
 
 
 def near_edge(value: Any, entry: Sequence[Any]) -> bool:

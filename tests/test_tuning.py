@@ -75,7 +75,7 @@ def test_the_choice():
 
 def test_the_budgets_that_are_shown():
     assert [budgets(n) for n in (1, 2, 16)] == [[1], [1, 2], [1, 2, 4, 8, 16]]
-    assert budgets(20) == [1, 2, 4, 8, 16, 20]
+    assert budgets(20) == [1, 2, 5, 10, 20]
 
 
 def test_the_edge_of_the_space():
