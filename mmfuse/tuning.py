@@ -202,8 +202,7 @@ def _notes(tuning: Mapping[str, Any], m: Measure, leaders: Sequence[Sequence[str
             f"Last {_last(tuning)} trials: what the step from {tuning['budgets'][-2]} trials to "
             f"{trials} is worth. A row that still gains has not been tuned to its end."
         )
-        changed = not set(leaders[0]) & set(leaders[-1])
-        if changed:
+        if leaders[0] and not set(leaders[0]) & set(leaders[-1]):
             notes.append(
                 f"The order depends on the budget: {', '.join(leaders[0])} leads with one trial, "
                 f"{', '.join(leaders[-1])} with {trials}."
