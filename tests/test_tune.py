@@ -138,7 +138,7 @@ def test_a_row_whose_trials_all_diverge_is_told_and_left_out(tuning, tmp_path):
         (("--trails=3",), "unknown flag '--trails'; did you mean '--trials'"),
         (("--trials=3", "--space=train.lrr=log,1,2"), "did you mean 'lr'"),
         (("--trials=3", "--space=train.epochs=log,1,2"), "epochs: expected int, got 1"),
-        (("--trials=3", "--rows=x"), "matches no row"),
+        (("--trials=3", "--rows=z"), "matches no row"),
     ],
 )
 def test_bad_input_writes_nothing(tuning, tmp_path, arguments, said):
