@@ -127,9 +127,9 @@ class Ablation:
 
 
 class Tuning(Ablation):
-    """The same with three trials per row before, and as many checkpoints again."""
+    """Two of the rows, with three trials each before: ``8 * epochs`` checkpoints, twice."""
 
-    program, arguments = "experiments.tune", ("--trials=3",)
+    program, arguments = "experiments.tune", ("--trials=3", "--rows=concat|text")
 
     @property
     def home(self) -> Path:

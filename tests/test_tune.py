@@ -89,7 +89,7 @@ def test_a_tuning_from_config_to_tables(tuning, command, tmp_path, monkeypatch):
         monkeypatch.setattr("sys.argv", ["tune", f"--workdir={work}", *arguments])
         assert tune.main([f"--workdir={work}", *arguments]) == 0
     text = page.read_text()
-    assert "<!-- table tiny -->" in text and "E[best of 2]" in text and "Bayes optimum" in text
+    assert "<!-- table tiny -->" in text and "E[best of 3]" in text and "Bayes optimum" in text
     refusals(tuning, command, work, body)
 
 
@@ -169,9 +169,9 @@ def test_sigkill_at_random_times(tmp_path_factory):
     place, data = tmp_path_factory.mktemp("kill"), tiny.data_dir(tmp_path_factory)
     rng, whole, killed = np.random.default_rng(), *(Tuning(place / n, data) for n in "ab")
     whole.finish()
-    assert len(whole.hashes()) == 2 * 6 + 3 + 3
+    assert len(whole.hashes()) == 2 * 4 + 3 + 3
     assert whole.leftovers() == []
-    for steps in (rng.integers(0, 20), rng.integers(16, 34)):  # of 36 for trials, 36 for the rows
+    for steps in (rng.integers(0, 10), rng.integers(8, 22)):  # of 24 for trials, 24 for the rows
         assert killed.kill_after(rng.uniform(0, 0.1), steps=int(steps))
     killed.finish()
     assert killed.hashes() == whole.hashes()
