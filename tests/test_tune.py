@@ -98,7 +98,7 @@ def refusals(tuning, command, work, body):
     for arguments, said in (
         (("--trials=4",), r"another ablation \(tune.trials: 3 there, 4 here"),
         (("--trials=3", "--config.train.epochs=3"), r"another ablation \(rows.concat.train.epochs"),
-        (("--trials=3", "--space=train.lr=log,1e-3,1"), r"another ablation \(tune.space"),
+        (("--trials=3", "--space=train.lr=log,1e-2,1"), r"another ablation \(tune.space"),
     ):
         code, _, err = tuning(*arguments, body=body)
         assert (code, len(err.splitlines())) == (2, 1)
