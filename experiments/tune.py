@@ -22,6 +22,7 @@ runs failed or no trial of some row has a score, 130 and 143 on signals after sa
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import shutil
@@ -31,7 +32,7 @@ from pathlib import Path
 import jax
 
 from experiments import cli, table
-from experiments.ablate import build_rows, chosen, prepared, train_rows
+from experiments.ablate import build_rows, matching, prepared, train_rows
 from mmfuse.ablation import Ablation, Row
 from mmfuse.budget import equal
 from mmfuse.build import Built, build, check_memory
@@ -76,14 +77,14 @@ def main(argv: list[str]) -> int:
     config, ablation = cli.load(args.config, overrides)
     tune = config.tune.to_dict() if "tune" in config else {}
     search = read_search(ablation, tune, _whole(args.trials), args.space)
-    rows = chosen(ablation, args.rows)
+    rows = matching(ablation, args.rows)
     planned = {row.name: list(groups(row, search)) for row in rows}
     identity = ablation.identity() | {"tune": search.facts() | {"together": search.together}}
     identity |= {"code_sha256": code_sha256(), "versions": versions()}
     home = Path(args.workdir) / FOLDER
-    _check_place(args.workdir, home, identity)
     tried = [group.row for row in rows for group in planned[row.name]]
-    dataset, devices = prepared(ablation, tried, args, cli.use_compilation_cache())
+    check = functools.partial(_check_place, args.workdir, home, identity)
+    dataset, devices = prepared(ablation, tried, args, cli.use_compilation_cache(), check)
     _check_metric(search.metric, dataset)
     identity |= {"data_fingerprint": dataset.fingerprint}
     command = cli.command("experiments.tune", argv, ("--trials", "--space", "--rows"))
@@ -184,8 +185,8 @@ def _try(
     def report(event: str, value) -> None:
         if event == "compiled":
             progress.compiled(value)
-        else:
-            progress.epoch(value)
+        elif event == "epoch":
+            progress.epoch(value.epoch)
 
     folder = workdir.checkpoints(built.row.name) / f"trial_{group.trials[0]}"
     seeds = (search.seed,) * len(group.trials)

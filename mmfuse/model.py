@@ -36,10 +36,22 @@ class FusionModel(nn.Module):
     def __call__(
         self, inputs: dict[str, jax.Array], masks: dict[str, jax.Array], *, train: bool
     ) -> tuple[jax.Array, Fused]:
+        return self.fuse(*self.encode(inputs, masks, train=train), train=train)
+
+    def encode(
+        self, inputs: dict[str, jax.Array], masks: dict[str, jax.Array], *, train: bool
+    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+        """The first half: tokens ``{modality: [B, T, S, D_m]}`` and their masks ``[B, T, S]``."""
         tokens, token_masks = {}, {}
         for name in modalities_read(self.fusion, tuple(inputs)):
             tokens[name], token_masks[name] = self.encoders[name](
                 inputs[name], masks[name], train=train
             )
-        fused = self.fusion(tokens, token_masks, train=train)
+        return tokens, token_masks
+
+    def fuse(
+        self, tokens: dict[str, jax.Array], masks: dict[str, jax.Array], *, train: bool
+    ) -> tuple[jax.Array, Fused]:
+        """The second half: what the fusion and the head make of tokens."""
+        fused = self.fusion(tokens, masks, train=train)
         return self.head(fused), fused

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from mmfuse.checkpoint import save_params, sha256_file
 from mmfuse.data.loader import Dataset
 from mmfuse.loop import Run, predict, selected_by
 from mmfuse.parallel import Devices
+from mmfuse.processes import first
 from mmfuse.programs import Executables
 from mmfuse.record import code_sha256, git_state, sha256_json, versions
 from mmfuse.workdir import Workdir
@@ -73,8 +75,14 @@ def finish(
     run: Run,
     executables: Executables,
     clock: dict,
+    report: Callable[[str, Any], None] = lambda event, value: None,
 ) -> list[dict]:
-    """Opens the test split once for this group, and writes parameters and records of its seeds."""
+    """Opens the test split once for this group, and writes parameters and records of its seeds.
+
+    Of several processes each evaluates its share; only the first one writes and returns records.
+    ``report`` hears ("finished", record) just before a record is written: a kill between the two
+    is repaired when the run is resumed.
+    """
     dataset, task = setting.dataset, setting.dataset.card["task"]
     diverged = jax.device_get(run.state.diverged_at)
     opening = {"run": f"{built.row.name}, seeds {', '.join(map(str, seeds))}", "purpose": "score"}
@@ -83,6 +91,8 @@ def finish(
     scores, predicted = predict(executables, task, run.selection.params, batches)
     common = setting.common()
     records = []
+    if not first():
+        return records
     for lane, seed in enumerate(seeds):
         good = diverged[lane] < 0
         folder = workdir.seed(built.row.name, seed)
@@ -92,7 +102,7 @@ def finish(
             "seed": seed,
             "status": "done" if good else "diverged",
             "diverged_at": None if good else int(diverged[lane]),
-            "config": _config(setting.ablation, built),
+            "config": config_of(setting.ablation, built),
             "row_config": built.row.differs,
             "metrics": {
                 "valid": run.curves["valid"][run.selection.epoch[lane]][lane] if good else {},
@@ -125,6 +135,7 @@ def finish(
             ),
         }
         record["config_sha256"] = sha256_json(record["config"])
+        report("finished", record)
         workdir.write_record(record)
         records.append(record)
     return records
@@ -136,6 +147,7 @@ def _save(path, params) -> str:
     return sha256_file(path)
 
 
-def _config(ablation: Ablation, built: Built) -> dict:
+def config_of(ablation: Ablation, built: Built) -> dict:
+    """The config of a row's runs: what all rows share, and the row's own."""
     shared = {key: value for key, value in ablation.identity().items() if key != "rows"}
     return shared | built.row.as_dict()

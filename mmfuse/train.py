@@ -8,6 +8,7 @@ when the run was interrupted.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -68,10 +69,7 @@ class TrainState:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """The pure functions of one row: a model, its optimiser, its task, what befalls its input.
-
-    ``own`` holds settings of the optimiser that differ between replicas: {name: one value each}.
-    """
+    """The pure functions of one row: a model, its optimiser, its task, what befalls its input."""
 
     model: nn.Module
     optimizer: optax.GradientTransformation
@@ -79,6 +77,7 @@ class Program:
     label_smoothing: float = 0.0
     train_transforms: tuple[Transform, ...] = ()
     eval_transforms: tuple[Transform, ...] = ()
+    # Settings of the optimiser that differ between replicas: {name: one value each}.
     own: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict, hash=False)
 
     def init(self, seeds: jax.Array, batch: dict, *, axis_name: str | None) -> TrainState:
@@ -106,10 +105,10 @@ class Program:
     def _zero_sums(self, output: jax.Array, losses: dict, batch: dict) -> metrics.Sums:
         """Empty metric sums, for outputs, auxiliary losses and batches like these."""
         batch = batch | {"weight": jax.ShapeDtypeStruct(batch["label"].shape, jnp.float32)}
-        shapes = jax.eval_shape(lambda o, a, b: self._score(o, a, b)[1], output, losses, batch)
+        shapes = jax.eval_shape(lambda o, a, b: self.score(o, a, b)[1], output, losses, batch)
         return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
-    def _score(
+    def score(
         self, output: jax.Array, losses: dict, batch: dict, smoothing: float = 0.0
     ) -> tuple[jax.Array, metrics.Sums]:
         """Summed loss and metric sums of the model's output for a batch.
@@ -159,7 +158,7 @@ class Program:
         count = _psum(jnp.sum(batch["weight"]), axis_name)
 
         def loss_fn(params):
-            total, sums = self._score(
+            total, sums = self.score(
                 *self._forward(params, batch, key), batch, self.label_smoothing
             )
             return total / count, sums
@@ -234,7 +233,7 @@ class Program:
 
         def one(replica):
             output, losses = self._forward(replica, batch)
-            return self._score(output, losses, batch)[1], output
+            return self.score(output, losses, batch)[1], output
 
         sums, outputs = jax.vmap(one)(params)
         if axis_name is not None:
@@ -244,6 +243,20 @@ class Program:
 
 def _psum(tree, axis_name: str | None):
     return tree if axis_name is None else jax.lax.psum(tree, axis_name)
+
+
+def make_schedule(settings: TrainSettings, steps_per_epoch: int) -> optax.Schedule:
+    """The learning rate by step, over all the epochs."""
+    steps = settings.epochs * steps_per_epoch
+    return optim.make_schedule(settings.schedule, settings.lr, steps, settings.warmup)
+
+
+@functools.cache
+def learning_rates(settings: TrainSettings, steps_per_epoch: int) -> tuple[float, ...]:
+    """The learning rate of the last step of every epoch."""
+    last = np.arange(1, settings.epochs + 1) * steps_per_epoch - 1
+    rates = jax.jit(jax.vmap(make_schedule(settings, steps_per_epoch)))(last)
+    return tuple(np.asarray(rates).tolist())
 
 
 def make_program(
@@ -256,18 +269,15 @@ def make_program(
 ) -> Program:
     """The program of a row; the schedule runs over ``epochs * steps_per_epoch`` steps.
 
-    ``own`` replaces settings (of ``optim.PER_REPLICA``) by one value per replica. ``transforms``
-    are the lists ``train_transforms`` and ``eval_transforms`` of the config.
+    ``own`` gives settings of ``optim.PER_REPLICA`` one value per replica. ``transforms`` are the
+    lists ``train_transforms`` and ``eval_transforms`` of the config.
     """
 
     def make(lr, weight_decay, momentum):
-        steps = settings.epochs * steps_per_epoch
+        decays = {"weight_decay": weight_decay, "momentum": momentum}
+        schedule = make_schedule(dataclasses.replace(settings, lr=lr), steps_per_epoch)
         return optim.make_optimizer(
-            settings.optimizer,
-            optim.make_schedule(settings.schedule, lr, steps, settings.warmup),
-            weight_decay=weight_decay,
-            clip_norm=settings.clip_norm,
-            momentum=momentum,
+            settings.optimizer, schedule, clip_norm=settings.clip_norm, **decays
         )
 
     shared = {name: getattr(settings, name) for name in optim.PER_REPLICA}

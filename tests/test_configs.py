@@ -25,6 +25,7 @@ FILES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.ste
 ARGUMENTS = {  # a config that is not named here is tried without one
     "helpdesk": ["", "redundant", "unique", "synergy"],
     "quickstart": ["", "smoke"],
+    "known": ["", "redundant", "temporal", "smoke"],
     "avmnist": ["", "full", "speaker", "smoke"],
     "cub_image_text": ["", "smoke"],
     "easy_vqa": ["", "full", "smoke"],
@@ -33,7 +34,7 @@ ARGUMENTS = {  # a config that is not named here is tried without one
     "robustness": ["", "audio_snr=0+drop_text=0.5+train_drop=0.2", "smoke"],
     "manifest": ["", "regression"],
     "zoo": ["", "smoke", "params", "flops", "redundant", "temporal"],
-    "mosi": ["", "published", "context", "honest", "honest_binary", "smoke"],
+    "mosi": ["", "published", "published_context", "context", "honest", "honest_binary", "smoke"],
     "ict_mmmo": ["", "regression", "smoke"],
     "youtube": ["", "smoke"],
     "mustard": ["", "4", "smoke"],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import io
 import os
@@ -19,6 +20,7 @@ from tensorflow_datasets.core import ExampleSerializer
 
 from mmfuse.data.avmnist import Avmnist
 from mmfuse.data.banking77 import Banking77
+from mmfuse.data.builder import RawBuilder
 from mmfuse.data.cub_image_text import CubImageText
 from mmfuse.data.easy_vqa import EasyVqa
 from mmfuse.data.helpdesk import Helpdesk
@@ -107,9 +109,25 @@ def _same_bytes() -> Iterator[None]:
         ExampleSerializer.serialize_example = original
 
 
+@contextlib.contextmanager
+def _alone(builder) -> Iterator[None]:
+    """Waits while another process prepares this dataset; a killed one leaves no lock behind."""
+    folder = Path(builder.data_dir).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def prepare(builder) -> None:
     """Writes the dataset's files if they are not there yet: the same bytes every time."""
-    with _quiet(), _same_bytes():
+    if builder.data_path.exists():
+        return
+    if isinstance(builder, RawBuilder):
+        builder.check_sources()  # what is wrong is said before any folder is made
+    with _alone(builder), _quiet(), _same_bytes():
+        if builder.data_path.exists():  # since the builder was made
+            builder.info.read_from_directory(builder.data_path)
         builder.download_and_prepare()
 
 
