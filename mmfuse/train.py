@@ -77,7 +77,6 @@ class Program:
     label_smoothing: float = 0.0
     train_transforms: tuple[Transform, ...] = ()
     eval_transforms: tuple[Transform, ...] = ()
-    # Settings of the optimiser that differ between replicas: {name: one value each}.
     own: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict, hash=False)
 
     def init(self, seeds: jax.Array, batch: dict, *, axis_name: str | None) -> TrainState:
@@ -269,16 +268,13 @@ def make_program(
 ) -> Program:
     """The program of a row; the schedule runs over ``epochs * steps_per_epoch`` steps.
 
-    ``own`` gives settings of ``optim.PER_REPLICA`` one value per replica. ``transforms`` are the
-    lists ``train_transforms`` and ``eval_transforms`` of the config.
+    ``own``: settings of ``optim.PER_REPLICA``, one value per replica; ``transforms``: both lists.
     """
 
     def make(lr, weight_decay, momentum):
-        decays = {"weight_decay": weight_decay, "momentum": momentum}
         schedule = make_schedule(dataclasses.replace(settings, lr=lr), steps_per_epoch)
-        return optim.make_optimizer(
-            settings.optimizer, schedule, clip_norm=settings.clip_norm, **decays
-        )
+        rest = {"clip_norm": settings.clip_norm, "momentum": momentum}
+        return optim.make_optimizer(settings.optimizer, schedule, weight_decay=weight_decay, **rest)
 
     shared = {name: getattr(settings, name) for name in optim.PER_REPLICA}
     optimizer = optim.per_replica(make, shared) if own else make(**shared)
