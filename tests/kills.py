@@ -58,8 +58,9 @@ class Ablation:
 
     def checkpoints(self) -> list[str]:
         """The manifests of the steps that are on disk."""
-        found = self.work.glob("**/runs/*/checkpoints/*/*/manifest.json")
-        return [str(path.relative_to(self.work)) for path in found]
+        # os.walk, unlike Path.glob, does not mind folders that are removed meanwhile.
+        found = (folder for folder, _, files in os.walk(self.work) if "manifest.json" in files)
+        return [os.path.relpath(folder, self.work) for folder in found if "checkpoints" in folder]
 
     def wait_until_it_trains(self, process: subprocess.Popen) -> None:
         """Returns once the process holds the workdir and has written a checkpoint."""
