@@ -14,10 +14,10 @@ import re
 from ml_collections import ConfigDict
 
 from mmfuse.errors import InputError, listed, nearest
-from mmfuse.metrics import METRICS
 from mmfuse.optim import OPTIMISERS, SCHEDULES
 from mmfuse.own import on_own_files
 from mmfuse.parallel import MODES
+from mmfuse.tasks import METRICS
 from mmfuse.train import LAST, TrainSettings
 from mmfuse.transforms import LISTS, build_transforms
 
@@ -31,6 +31,7 @@ SECTIONS = {  # section: its keys, or None where the entries are checked by what
     "kinds": None,
     "encoders": None,
     "fusion": None,
+    "head": None,
     "budget": None,
     "train": {field.name for field in dataclasses.fields(TrainSettings)},
     "parallel": {"mode", "devices", "replicas"},
@@ -42,8 +43,8 @@ ROW_SECTIONS = ("fusion", "train", "encoders")
 NESTED = (  # what must have keys of its own, outer before inner; * = every key
     "data", "data.builder", "data.preprocess", "data.preprocess.*", "encoders", "encoders.*",
     "kinds", "kinds.*", "kinds.*.preprocess", "kinds.*.encoder",
-    "fusion", "budget", "train", "parallel", "rows", "rows.*", "rows.*.fusion", "rows.*.train",
-    "rows.*.encoders", "rows.*.encoders.*",
+    "fusion", "head", "budget", "train", "parallel", "rows", "rows.*", "rows.*.fusion",
+    "rows.*.train", "rows.*.encoders", "rows.*.encoders.*",
 )  # fmt: skip
 DEFAULTS = {
     "data": {
@@ -67,6 +68,7 @@ class Row:
     train: TrainSettings
     differs: dict  # what the config file says of this row alone
     budget_missed: bool = False  # no width brings it to the budget of the ablation
+    head: dict = dataclasses.field(default_factory=dict)  # the same in all rows
 
     def as_dict(self) -> dict:
         """The row's resolved settings as plain data, for the record."""
@@ -74,6 +76,7 @@ class Row:
             "fusion": self.fusion,
             "encoders": self.encoders,
             "train": dataclasses.asdict(self.train),
+            **({"head": self.head} if self.head else {}),
         }
 
 
@@ -123,7 +126,8 @@ def resolve(config: ConfigDict) -> Ablation:
         for modality, fields in encoders.items():
             _named(fields, f"config.encoders.{modality} needs a name")
         train = _settings(_merged(plain["train"], differs.get("train", {})), name)
-        rows.append(Row(name, fusion, encoders, train, differs))
+        head = plain.get("head", {})
+        rows.append(Row(name, fusion, encoders, train, differs, head=head))
     if not rows:
         raise InputError("config.rows is empty: an ablation needs at least one row")
     baseline = plain.get("baseline", "")

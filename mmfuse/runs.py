@@ -75,12 +75,12 @@ def finish(
     clock: dict,
 ) -> list[dict]:
     """Opens the test split once for this group, and writes parameters and records of its seeds."""
-    dataset, task = setting.dataset, setting.dataset.card["task"]
+    dataset = setting.dataset
     diverged = jax.device_get(run.state.diverged_at)
     opening = {"run": f"{built.row.name}, seeds {', '.join(map(str, seeds))}", "purpose": "score"}
     opened = {"test_opened_at": datetime.now(UTC).isoformat(timespec="seconds")}
     batches = dataset.open_test(built.settings.eval_batch, **opening)
-    scores, predicted = predict(executables, task, run.selection.params, batches)
+    scores, predicted = predict(executables, dataset.task, run.selection.params, batches)
     common = setting.common()
     records = []
     for lane, seed in enumerate(seeds):
@@ -121,7 +121,10 @@ def finish(
             "params_sha256": _save(folder / "params.npz", params),
             "predictions_sha256": _save(
                 folder / "predictions.npz",
-                {"output": predicted["output"][lane], "label": predicted["label"]},
+                {
+                    "output": jax.tree.map(lambda x, lane=lane: x[lane], predicted["output"]),
+                    "label": predicted["label"],
+                },
             ),
         }
         record["config_sha256"] = sha256_json(record["config"])

@@ -1,0 +1,11 @@
+"""Heads and decoders: from fused tokens to the output of a task.
+
+``head(fused, encoded, given, train=...)``: ``fused`` is what the fusion returned; ``encoded``
+``{modality: (tokens [B, T, S, D], mask [B, T, S])}`` is what the encoders made of the modalities
+that the fusion reads; ``given`` is the tree that the task adds, or None. A head never reads more of
+the input than the fusion does.
+"""
+
+from mmfuse.decoders.pooled import PooledHead
+
+__all__ = ["PooledHead"]
