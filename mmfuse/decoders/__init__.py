@@ -6,6 +6,12 @@ that the fusion reads; ``given`` is the tree that the task adds, or None. A head
 the input than the fusion does.
 """
 
+from mmfuse.decoders.picture import PictureCNN
+from mmfuse.decoders.pointer import MatchingHead, PointerHead
 from mmfuse.decoders.pooled import PooledHead
+from mmfuse.decoders.sequence import LSTMSound, LSTMWords, TransformerSound, TransformerWords
 
-__all__ = ["PooledHead"]
+__all__ = [
+    "LSTMSound", "LSTMWords", "MatchingHead", "PictureCNN", "PointerHead", "PooledHead",
+    "TransformerSound", "TransformerWords",
+]  # fmt: skip

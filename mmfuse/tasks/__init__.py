@@ -8,13 +8,27 @@ from typing import Any
 
 from mmfuse.errors import InputError, listed, nearest
 from mmfuse.tasks.base import AUXILIARY, Sums, Task
+from mmfuse.tasks.choice import Matching, Pointing
 from mmfuse.tasks.classification import Classification
+from mmfuse.tasks.multilabel import Multilabel
+from mmfuse.tasks.picture import PictureOf
+from mmfuse.tasks.ranking import Ranking
 from mmfuse.tasks.regression import Regression, Sentiment
+from mmfuse.tasks.sequences import Sound, Words
+from mmfuse.tasks.vector import Vector
 
 TASKS: dict[str, type[Task]] = {
     "classification": Classification,
     "regression": Regression,
     "sentiment": Sentiment,
+    "vector": Vector,
+    "multilabel": Multilabel,
+    "ranking": Ranking,
+    "pointing": Pointing,
+    "matching": Matching,
+    "words": Words,
+    "picture": PictureOf,
+    "sound": Sound,
 }
 METRICS = {"loss": False}  # every metric: True where higher is better
 for _task in TASKS.values():

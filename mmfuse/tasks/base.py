@@ -123,3 +123,17 @@ def whole_numbers(columns: Columns, limit: int, name: str = "label", low: int = 
         value = values.reshape(len(values), -1)[row, int(np.argmax(wrong[row]))]
         raise RowError(row, f"{value} is outside {low}..{limit - 1}")
     return values.astype(np.int32)
+
+
+def masked(columns: Columns, shape: tuple[int, ...], masked_by: tuple[int, ...]) -> dict:
+    """``{"value", "mask"}`` of the columns ``label`` and ``label_mask``; undefined values are 0."""
+    mask = np.array(columns["label_mask"], bool)
+    for name, found, wanted in (
+        ("label", np.shape(columns["label"][0]), shape),
+        ("label_mask", mask.shape[1:], masked_by),
+    ):
+        if tuple(found) != tuple(wanted):
+            raise RowError(0, f"{name} has shape {tuple(found)}, but the card says {tuple(wanted)}")
+    spread = mask.reshape(*mask.shape, *[1] * (len(shape) - len(masked_by)))
+    value = finite({"label": np.where(spread, np.array(columns["label"], np.float32), 0)})
+    return {"value": value, "mask": mask}
