@@ -48,9 +48,8 @@ class Ranking(Task):
 
     def sums(self, output: jax.Array, label: dict, weight: jax.Array) -> Sums:
         """Sums of 1 / rank and of rank <= 1, 3, 10, over all examples and by group [G]."""
-        rank = self._rank(output, label)
-        terms = {"mrr": 1 / rank} | {f"hits{n}": (rank <= n).astype(weight.dtype) for n in HITS}
-        sums = {name: jnp.sum(term * weight) for name, term in terms.items()}
+        terms = self.kept_output(output, label)
+        sums = {name: jnp.sum(terms[name] * weight) for name in self.metrics}
         if self.groups:
             where = jax.nn.one_hot(label["group"], self.groups) * weight[:, None]
             sums |= {"group_n": jnp.sum(where, axis=0), "group_mrr": terms["mrr"] @ where}
@@ -66,14 +65,14 @@ class Ranking(Task):
         return scores
 
     def kept_output(self, output: jax.Array, label: dict) -> dict[str, jax.Array]:
-        """The filtered rank of the answer, not the scores of all entities."""
-        return {"rank": self._rank(output, label)}
+        """The filtered rank of the answer and what it counts, not the scores of all entities."""
+        rank = realistic_rank(output, label["entity"], not_known(label["filter"], self.entities))
+        return {"mrr": 1 / rank, "rank": rank} | {
+            f"hits{n}": (rank <= n).astype(output.dtype) for n in HITS
+        }
 
     def kept_label(self, label: dict) -> dict[str, np.ndarray]:
         return {name: value for name, value in label.items() if name != "filter"}
-
-    def _rank(self, output: jax.Array, label: dict) -> jax.Array:
-        return realistic_rank(output, label["entity"], not_known(label["filter"], self.entities))
 
 
 def not_known(ids: jax.Array, entities: int) -> jax.Array:
