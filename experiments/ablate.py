@@ -2,6 +2,7 @@
 
     python -m experiments.ablate --config=configs/quickstart.py --workdir=runs/quickstart
     python -m experiments.ablate --config=... --workdir=... --rows='TFN|MBT' --config.train.epochs=3
+    python -m experiments.ablate --config=... --workdir=... --log=tensorboard,wandb
     python -m experiments.ablate --config=... --dry_run
     python -m experiments.ablate --config=... --workdir=... --config.parallel.mode=jit --distributed
 
@@ -35,13 +36,16 @@ from mmfuse.data.datasets import make_builder, prepare
 from mmfuse.data.loader import Dataset
 from mmfuse.errors import InputError, listed
 from mmfuse.fusion import FUSIONS, build_fusion, find_fusion, headed
+from mmfuse.logs import Logs
 from mmfuse.loop import Interrupted, train_group
 from mmfuse.parallel import Devices
 from mmfuse.programs import forget
 from mmfuse.progress import Progress
 from mmfuse.record import plain
-from mmfuse.runs import Setting, finish
+from mmfuse.runs import Setting, config_of, finish
+from mmfuse.sinks import chosen
 from mmfuse.tables import FORMATS, render, summarise
+from mmfuse.train import learning_rates
 from mmfuse.workdir import Workdir, check_workdir, open_workdir
 
 
@@ -53,6 +57,7 @@ def _parser() -> cli.Parser:
     parser.add_argument("--dry_run", action="store_true", help="costs only; writes nothing")
     parser.add_argument("--distributed", nargs="?", const=processes.CLUSTER,
                         help="one of several processes: HOST:PORT,NUMBER/PROCESSES")  # fmt: skip
+    parser.add_argument("--log", default="", help="also log to: tensorboard, wandb, mlflow")
     parser.add_argument("--raw_data", help="folder of upstream files (or MMFUSE_RAW_DATA)")
     parser.add_argument("--data_dir", help="where prepared datasets lie (or TFDS_DATA_DIR)")
     return parser
@@ -63,6 +68,7 @@ def main(argv: list[str]) -> int:
     args, overrides = cli.parse(_parser(), argv)
     if not args.workdir and not args.dry_run:
         raise InputError("--workdir is missing: say where runs and the table go")
+    names = chosen(args.log)
     _, ablation = cli.load(args.config, overrides)
     if args.distributed:
         processes.start(args.distributed)
@@ -85,7 +91,8 @@ def main(argv: list[str]) -> int:
     stop = cli.StopSignals()
     setting = Setting(ablation, dataset, devices)
     identity = ablation.identity() | {"data_fingerprint": dataset.fingerprint}
-    facts = {"baseline": ablation.baseline, "command": _command(argv)}
+    facts = {"baseline": ablation.baseline, "conditions": ablation.conditions}
+    facts |= {"command": _command(argv)}
     processes.check_same("code, config or data", [setting.code, identity])
     with contextlib.ExitStack() as held:
         workdir = processes.told(
@@ -93,7 +100,8 @@ def main(argv: list[str]) -> int:
         )
         processes.told(lambda: _check_same_code(setting, workdir))
         try:
-            _train_all(setting, workdir, built, stop)
+            with Logs(workdir, ablation.name, names if processes.first() else ()) as logs:
+                _train_all(setting, workdir, built, stop, logs)
         except Interrupted:
             print("interrupted: the same command goes on from here", file=sys.stderr)
             return stop.exit_code
@@ -159,7 +167,7 @@ def _check_fusion(row: Row, modalities: tuple[str, ...]) -> None:
         )
 
 
-def _train_all(setting: Setting, workdir: Workdir, built: list[Built], stop) -> None:
+def _train_all(setting: Setting, workdir: Workdir, built: list[Built], stop, logs: Logs) -> None:
     groups = setting.ablation.groups()
     every = [(row, seeds) for row in built for seeds in groups]
     missing = processes.told(
@@ -175,33 +183,40 @@ def _train_all(setting: Setting, workdir: Workdir, built: list[Built], stop) -> 
             if stop():  # since the last dispatch of the row before: its records are written
                 raise Interrupted
             progress.row(row.row.name, row.settings.epochs)
-            _train_one(setting, workdir, row, seeds, stop, progress)
+            _train_one(setting, workdir, row, seeds, stop, progress, logs)
             forget()
 
 
-def _train_one(setting: Setting, workdir: Workdir, built: Built, seeds, stop, progress) -> None:
+def _train_one(
+    setting: Setting, workdir: Workdir, built: Built, seeds, stop, progress: Progress, logs: Logs
+) -> None:
     """One row and group of seeds, to its records; its checkpoints are then no longer needed."""
     from mmfuse.checkpoint import Checkpoints
 
-    name = built.row.name
+    name, steps = built.row.name, built.steps_per_epoch
     folder = workdir.checkpoints(name) / "-".join(map(str, seeds))
+    checkpoints = Checkpoints(folder) if processes.first() else None
+    config, rates = config_of(setting.ablation, built), learning_rates(built.settings, steps)
+    with logs.group(name, seeds, config, rates, steps) as log:
 
-    def report(event: str, value) -> None:
-        if event == "compiled":
-            progress.compiled(value)
-        else:
-            progress.epoch(value, "")
+        def report(event: str, value) -> None:
+            if event == "compiled":
+                progress.compiled(value)
+            else:
+                getattr(log, event)(value)
+            if event == "epoch":
+                progress.epoch(value.epoch)
 
-    run, executables, clock = train_group(
-        built,
-        setting.dataset,
-        setting.devices,
-        seeds,
-        Checkpoints(folder) if processes.first() else None,
-        stop=stop,
-        report=report,
-    )
-    records = finish(setting, workdir, built, seeds, run, executables, clock)
+        run, executables, clock = train_group(
+            built,
+            setting.dataset,
+            setting.devices,
+            seeds,
+            checkpoints,
+            stop=stop,
+            report=report,
+        )
+        records = finish(setting, workdir, built, seeds, run, executables, clock, report=report)
     if processes.first():
         shutil.rmtree(workdir.checkpoints(name), ignore_errors=True)
         progress.finish_row(_brief(records))

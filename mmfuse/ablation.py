@@ -17,16 +17,14 @@ from mmfuse.errors import InputError, listed, nearest
 from mmfuse.optim import OPTIMISERS, SCHEDULES
 from mmfuse.own import on_own_files
 from mmfuse.parallel import MODES
+from mmfuse.published import check_conditions
 from mmfuse.tasks import METRICS
 from mmfuse.train import LAST, TrainSettings
 from mmfuse.transforms import LISTS, build_transforms
 
 OWN_FILES = ("manifest", "allow")  # keys of data that on_own_files puts in the builder's words
 SECTIONS = {  # section: its keys, or None where the entries are checked by what they configure
-    "name": None,
-    "seeds": None,
-    "baseline": None,
-    "metric": None,
+    **dict.fromkeys(("name", "seeds", "baseline", "metric", "conditions")),
     "data": {"name", "builder", "preprocess", "resident_bytes", *OWN_FILES, *LISTS},
     "kinds": None,
     "encoders": None,
@@ -42,7 +40,7 @@ BUDGETS = ("params", "flops")
 ROW_SECTIONS = ("fusion", "train", "encoders")
 NESTED = (  # what must have keys of its own, outer before inner; * = every key
     "data", "data.builder", "data.preprocess", "data.preprocess.*", "encoders", "encoders.*",
-    "kinds", "kinds.*", "kinds.*.preprocess", "kinds.*.encoder",
+    "conditions", "kinds", "kinds.*", "kinds.*.preprocess", "kinds.*.encoder",
     "fusion", "head", "budget", "train", "parallel", "rows", "rows.*", "rows.*.fusion",
     "rows.*.train", "rows.*.encoders", "rows.*.encoders.*",
 )  # fmt: skip
@@ -92,6 +90,7 @@ class Ablation:
     parallel: dict
     rows: tuple[Row, ...]
     budget: dict  # {} or {"params": N} or {"flops": N}, what every row is to cost
+    conditions: dict  # in words, see mmfuse.published; what a figure of others is compared by
 
     def identity(self) -> dict:
         """What a workdir is bound to; rows may be added later, nothing else may change."""
@@ -144,6 +143,7 @@ def resolve(config: ConfigDict) -> Ablation:
         parallel=_parallel(plain["parallel"], len(seeds)),
         rows=tuple(rows),
         budget=_budget(plain.get("budget", {})),
+        conditions=check_conditions(plain.get("conditions", {}), "config.conditions"),
     )
 
 

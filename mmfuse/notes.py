@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 MARK = "†"
 MISSED = "‡"
+UNLIKE = "§"
 BUDGETS = {"params": "parameters", "flops": "FLOPs"}
 
 

@@ -8,6 +8,7 @@ when the run was interrupted.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -105,10 +106,10 @@ class Program:
         """Empty metric sums, for outputs, auxiliary losses and batches like these."""
         examples = jax.tree.leaves(batch["label"])[0].shape[:1]
         batch = batch | {"weight": jax.ShapeDtypeStruct(examples, jnp.float32)}
-        shapes = jax.eval_shape(lambda o, a, b: self._score(o, a, b)[1], output, losses, batch)
+        shapes = jax.eval_shape(lambda o, a, b: self.score(o, a, b)[1], output, losses, batch)
         return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
-    def _score(
+    def score(
         self, output: jax.Array, losses: dict, batch: dict, smoothing: float = 0.0
     ) -> tuple[jax.Array, Sums]:
         """Summed loss and metric sums of the model's output for a batch.
@@ -157,7 +158,7 @@ class Program:
         count = _psum(jnp.sum(batch["weight"]), axis_name)
 
         def loss_fn(params):
-            total, sums = self._score(
+            total, sums = self.score(
                 *self._forward(params, batch, key), batch, self.label_smoothing
             )
             return total / count, sums
@@ -232,7 +233,7 @@ class Program:
 
         def one(replica):
             output, losses = self._forward(replica, batch)
-            sums = self._score(output, losses, batch)[1]
+            sums = self.score(output, losses, batch)[1]
             return sums, self.task.kept_output(output, batch["label"])
 
         sums, outputs = jax.vmap(one)(params)
@@ -243,6 +244,20 @@ class Program:
 
 def _psum(tree, axis_name: str | None):
     return tree if axis_name is None else jax.lax.psum(tree, axis_name)
+
+
+def make_schedule(settings: TrainSettings, steps_per_epoch: int) -> optax.Schedule:
+    """The learning rate by step, over all the epochs."""
+    steps = settings.epochs * steps_per_epoch
+    return optim.make_schedule(settings.schedule, settings.lr, steps, settings.warmup)
+
+
+@functools.cache
+def learning_rates(settings: TrainSettings, steps_per_epoch: int) -> tuple[float, ...]:
+    """The learning rate of the last step of every epoch."""
+    last = np.arange(1, settings.epochs + 1) * steps_per_epoch - 1
+    rates = jax.jit(jax.vmap(make_schedule(settings, steps_per_epoch)))(last)
+    return tuple(np.asarray(rates).tolist())
 
 
 def make_program(
@@ -256,12 +271,9 @@ def make_program(
 
     ``transforms`` are the lists ``train_transforms`` and ``eval_transforms`` of the config.
     """
-    schedule = optim.make_schedule(
-        settings.schedule, settings.lr, settings.epochs * steps_per_epoch, settings.warmup
-    )
     optimizer = optim.make_optimizer(
         settings.optimizer,
-        schedule,
+        make_schedule(settings, steps_per_epoch),
         weight_decay=settings.weight_decay,
         clip_norm=settings.clip_norm,
         momentum=settings.momentum,

@@ -109,9 +109,20 @@ class Ablation:
                 found[name] = sha256(path.read_bytes())
         return found
 
+    def logs(self) -> dict[str, list[dict]]:
+        """What the logs say of the training, without clocks and where it was interrupted."""
+        found = {}
+        for path in sorted(self.work.rglob("log.jsonl")):
+            events = map(json.loads, path.read_text().splitlines())
+            found[path.parent.relative_to(self.work).as_posix()] = [
+                {key: value for key, value in event.items() if key not in ("time", "seconds")}
+                for event in events if event["event"] not in ("start", "resume")
+            ]  # fmt: skip
+        return found
+
     def leftovers(self) -> list[str]:
         """Files that a finished ablation does not have."""
-        kept = ("record.json", "params.npz", "ablation.json")
+        kept = ("record.json", "params.npz", "predictions.npz", "ablation.json", "log.jsonl")
         return [
             str(p) for p in self.work.rglob("*")
             if p.is_file() and p.name not in kept and not p.name.startswith("table.")
