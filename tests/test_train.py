@@ -9,6 +9,7 @@ import pytest
 
 from mmfuse import optim
 from mmfuse.data.loader import epoch_order
+from mmfuse.tasks import Classification
 from mmfuse.train import (
     TrainSettings,
     chunk_orders,
@@ -211,7 +212,9 @@ def test_evaluation_is_without_dropout_and_smoothing():
 
 def test_the_schedule_spans_all_epochs():
     settings = TrainSettings(epochs=3, optimizer="sgd", lr=1.0, momentum=0.0, clip_norm=0)
-    program = make_program(programs.Linear(), "classification", settings, steps_per_epoch=5)
+    program = make_program(
+        programs.Linear(), Classification(programs.CLASSES), settings, steps_per_epoch=5
+    )
     params = {"w": np.ones((2, 2), np.float32)}
     state, moved = program.optimizer.init(params), []
     for _ in range(16):
