@@ -47,9 +47,11 @@ setup(
     extras_require={
         "cuda12": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
+        "tune": ["optuna>=5"],
         "wandb": ["wandb>=0.20"],
         "mlflow": ["mlflow>=3"],
         "dev": [
+            "optuna>=5",
             "pytest>=8",
             "pytest-cov>=5",
             "ruff>=0.9",

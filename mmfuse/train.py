@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -79,12 +79,13 @@ class Program:
     label_smoothing: float = 0.0
     train_transforms: tuple[Transform, ...] = ()
     eval_transforms: tuple[Transform, ...] = ()
+    own: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict, hash=False)
 
     def init(self, seeds: jax.Array, batch: dict, *, axis_name: str | None) -> TrainState:
         """The state of the seeds, uint32 [R], for batches like ``batch`` (leaves [B, ...])."""
         del axis_name
 
-        def one(seed):
+        def one(seed, own):
             key = jax.random.fold_in(jax.random.key(seed), 2**31)  # apart from every step's key
             # In training mode, so that the fusion's auxiliary losses are there.
             (output, fused), variables = self.model.init_with_output(
@@ -95,12 +96,12 @@ class Program:
                 step=jnp.int32(0),
                 seed=seed,
                 params=params,
-                opt_state=self.optimizer.init(params),
+                opt_state=optim.begin(self.optimizer, params, own),
                 sums=self._zero_sums(output, fused.losses, batch),
                 diverged_at=jnp.int32(-1),
             )
 
-        return jax.vmap(one)(seeds)
+        return jax.vmap(one)(seeds, {k: jnp.asarray(v, jnp.float32) for k, v in self.own.items()})
 
     def _zero_sums(self, output: jax.Array, losses: dict, batch: dict) -> Sums:
         """Empty metric sums, for outputs, auxiliary losses and batches like these."""
@@ -265,20 +266,22 @@ def make_program(
     task: Task,
     settings: TrainSettings,
     steps_per_epoch: int,
+    own: Mapping[str, tuple[float, ...]] | None = None,
     **transforms: tuple[Transform, ...],
 ) -> Program:
     """The program of a row; the schedule runs over ``epochs * steps_per_epoch`` steps.
 
-    ``transforms`` are the lists ``train_transforms`` and ``eval_transforms`` of the config.
+    ``own``: settings of ``optim.PER_REPLICA``, one value per replica; ``transforms``: both lists.
     """
-    optimizer = optim.make_optimizer(
-        settings.optimizer,
-        make_schedule(settings, steps_per_epoch),
-        weight_decay=settings.weight_decay,
-        clip_norm=settings.clip_norm,
-        momentum=settings.momentum,
-    )
-    return Program(model, optimizer, task, settings.label_smoothing, **transforms)
+
+    def make(lr, weight_decay, momentum):
+        schedule = make_schedule(dataclasses.replace(settings, lr=lr), steps_per_epoch)
+        rest = {"clip_norm": settings.clip_norm, "momentum": momentum}
+        return optim.make_optimizer(settings.optimizer, schedule, weight_decay=weight_decay, **rest)
+
+    shared = {name: getattr(settings, name) for name in optim.PER_REPLICA}
+    optimizer = optim.per_replica(make, shared) if own else make(**shared)
+    return Program(model, optimizer, task, settings.label_smoothing, own=own or {}, **transforms)
 
 
 def split_epoch(steps: int, limit: int) -> tuple[int, int]:
