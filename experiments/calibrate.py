@@ -138,8 +138,7 @@ def train(settings: ConfigDict, data_dir: str | None) -> list[dict[str, Any]]:
             run, programs, _ = train_group(built, dataset, devices, seeds, Checkpoints(folder))
         name = f"{built.row.name}, seeds {seeds[0]} to {seeds[-1]}"
         batches = dataset.open_test(built.settings.eval_batch, run=name, purpose="calibrate")
-        task = dataset.card["task"]
-        scores, said = predict(programs, task, run.selection.params, batches)
+        scores, said = predict(programs, dataset.task, run.selection.params, batches)
         diverged = np.asarray(run.state.diverged_at) >= 0
         if diverged.any():
             raise InputError(f"{diverged.sum()} run(s) of {name} diverged; give a lower train.lr")

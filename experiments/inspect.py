@@ -13,6 +13,7 @@ import collections
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from experiments import cli
@@ -22,6 +23,7 @@ from mmfuse.data.loader import Dataset
 from mmfuse.data.preprocess import Picture, Text
 from mmfuse.errors import InputError, nearest
 from mmfuse.markup import Html, joined, tag
+from mmfuse.tasks import Classification
 
 SPLITS = ("train", "valid")
 AT_ONCE = 512  # examples in memory while the split is counted
@@ -118,14 +120,20 @@ def _overview(dataset: Dataset, split: str) -> list[Html]:
     return [
         tag("h2", "The split"),
         _table(heads, rows),
-        _labels(dataset, np.concatenate(labels)),
+        _labels(dataset, jax.tree.map(lambda *parts: np.concatenate(parts), *labels)),
     ]
 
 
-def _labels(dataset: Dataset, labels: np.ndarray) -> Html:
-    if dataset.card["task"] != "classification":
-        figures = [f"{f(labels):.4g}" for f in (np.min, np.mean, np.std, np.max)]
-        return _table(["label", "least", "mean", "sd", "largest"], [["", *figures]])
+def _labels(dataset: Dataset, labels: Any) -> Html:
+    if not isinstance(dataset.task, Classification):
+        rows = [
+            [
+                jax.tree_util.keystr(path),
+                *(f"{f(x):.4g}" for f in (np.min, np.mean, np.std, np.max)),
+            ]
+            for path, x in jax.tree_util.tree_leaves_with_path(labels)
+        ]
+        return _table(["label", "least", "mean", "sd", "largest"], rows)
     counts = collections.Counter(labels.tolist())
     rows = [
         [_label(dataset, label), counts[label], f"{100 * counts[label] / len(labels):.1f} %"]
@@ -135,6 +143,8 @@ def _labels(dataset: Dataset, labels: np.ndarray) -> Html:
 
 
 def _label(dataset: Dataset, label: Any) -> str:
+    if np.ndim(label):
+        return described(label)
     names = dataset.card.get("class_names", ())
     return f"{label} {names[int(label)]}" if len(names) else str(label)
 

@@ -57,10 +57,12 @@ def encoders() -> Iterator[tuple[str, str]]:
 
 
 def decoders() -> Iterator[tuple[str, str]]:
-    """The head of every task."""
-    from mmfuse.decoders import HEADS
+    """Every head and decoder, by task; the first of a task is its default."""
+    from mmfuse.tasks import TASKS
 
-    return _classes(HEADS)
+    for task, kind in TASKS.items():
+        for name, head in kind.heads.items():
+            yield f"{task}: {name}", _first_line(head.__doc__)
 
 
 def datasets(raw_data: str | None = None, data_dir: str | None = None) -> Iterator[tuple[str, str]]:
@@ -71,11 +73,12 @@ def datasets(raw_data: str | None = None, data_dir: str | None = None) -> Iterat
 
 
 def metrics() -> Iterator[tuple[str, str]]:
-    """Every metric, its task, and which way is better."""
-    from mmfuse.metrics import METRICS
+    """Every metric, its tasks, and which way is better."""
+    from mmfuse.tasks import METRICS, TASKS
 
-    for name, (task, higher) in METRICS.items():
-        yield name, f"{task} tasks, {'higher' if higher else 'lower'} is better"
+    for name, higher in METRICS.items():
+        tasks = [task for task, kind in TASKS.items() if name in kind.metrics]
+        yield name, f"{', '.join(tasks) or 'any'}; {'higher' if higher else 'lower'} is better"
 
 
 def logs() -> Iterator[tuple[str, str]]:

@@ -37,7 +37,6 @@ from mmfuse.data.datasets import make_builder, prepare
 from mmfuse.data.loader import Dataset
 from mmfuse.errors import InputError, listed, nearest
 from mmfuse.lock import Lock
-from mmfuse.metrics import METRICS
 from mmfuse.parallel import Devices
 from mmfuse.probe_tables import page
 from mmfuse.probing.deletion import explain_row
@@ -46,6 +45,7 @@ from mmfuse.probing.points import CLEAN, Point, missing_points, modality_points,
 from mmfuse.probing.scores import Changes, scores
 from mmfuse.programs import forget
 from mmfuse.restored import Finished, check_data, finished_records, restore_ablation, restore_row
+from mmfuse.tasks import METRICS
 from mmfuse.transforms import build_transforms
 from mmfuse.workdir import Workdir
 
@@ -136,7 +136,7 @@ class Probe:
         self.devices, self.args = devices, args
         self.changes = Changes(devices, build_transforms(ablation.data, "eval_transforms"))
         self.points = self._points()
-        higher = METRICS[ablation.metric][1]
+        higher = METRICS[ablation.metric]
         self.facts = {"metric": ablation.metric, "higher": higher, "split": "test",
                       "modalities": list(dataset.modalities)}  # fmt: skip
 

@@ -18,6 +18,7 @@ from mmfuse.data.loader import Dataset
 from mmfuse.data.preprocess import Picture, Text
 from mmfuse.probing.deletion import BY, Explained
 from mmfuse.restored import Finished
+from mmfuse.tasks import Classification
 from mmfuse.transforms.base import kind
 
 SIDE = 96  # pixels of the longer side of what is drawn
@@ -50,13 +51,13 @@ def draw(dataset: Dataset, row: Finished, found: Explained, few: int) -> list[di
 
 
 def _label(names, label, row: Finished) -> str:
-    if row.built.program.task != "classification":
+    if not isinstance(row.built.program.task, Classification):
         return f"{float(label):.3g}"
     return str(names[int(label)]) if len(names) else str(int(label))
 
 
 def _predicted(names, output: np.ndarray, row: Finished) -> str:
-    best = np.argmax(output) if row.built.program.task == "classification" else output[0]
+    best = np.argmax(output) if isinstance(row.built.program.task, Classification) else output[0]
     return _label(names, best, row)
 
 

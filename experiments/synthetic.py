@@ -14,6 +14,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mmfuse.data.loader import Dataset
+from mmfuse.errors import InputError
+from mmfuse.tasks import TASKS, Regression
 
 WORDS = 500
 LONGEST = 24  # words in a message; steps of a sequence of any length
@@ -46,8 +48,13 @@ class RandomBuilder:
     def _example(self, rng: np.random.Generator) -> dict:
         row = {name: _value(rng, kind) for name, kind in self.builder.info.features.items()}
         card = self.builder.info.metadata
-        classes = card["task"] == "classification"
-        return row | {"label": rng.integers(card["classes"]) if classes else rng.normal()}
+        if card["task"] == "classification":
+            return row | {"label": rng.integers(card["classes"])}
+        if issubclass(TASKS[card["task"]], Regression):
+            return row | {"label": rng.normal()}
+        raise InputError(
+            f"there are no random labels for the task '{card['task']}': prepare the data"
+        )
 
 
 def _value(rng: np.random.Generator, kind: tfds.features.FeatureConnector):

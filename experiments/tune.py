@@ -40,13 +40,13 @@ from mmfuse.checkpoint import Checkpoints
 from mmfuse.data.loader import Dataset
 from mmfuse.errors import InputError
 from mmfuse.loop import Interrupted, Run, train_group
-from mmfuse.metrics import METRICS, measures
 from mmfuse.parallel import Devices
 from mmfuse.programs import forget
 from mmfuse.progress import Progress
 from mmfuse.record import code_sha256, dumps, versions, write_atomic
 from mmfuse.runs import Setting
 from mmfuse.search import Group, Search, groups, read_search, with_values
+from mmfuse.tasks import METRICS, measures
 from mmfuse.trials import Trial, Trials, check_optuna, open_trials
 from mmfuse.tuning import choose, render_csv, render_markdown, summarise
 from mmfuse.workdir import Workdir, check_workdir, open_workdir
@@ -92,7 +92,7 @@ def main(argv: list[str]) -> int:
     Path(args.workdir).mkdir(parents=True, exist_ok=True)
     with (
         open_workdir(home, identity, command=command) as workdir,
-        open_trials(home, METRICS[search.metric][1], search.distributions()) as trials,
+        open_trials(home, METRICS[search.metric], search.distributions()) as trials,
     ):
         try:
             with dataset.sealed("settings are tuned"):
@@ -131,7 +131,7 @@ def _check_place(path: str, home: Path, identity: dict) -> None:
 
 
 def _check_metric(metric: str, dataset: Dataset) -> None:
-    if not measures(metric, dataset.card["task"]):
+    if not measures(metric, dataset.task):
         raise InputError(f"config.tune.metric '{metric}' is not one of {dataset.card['task']}")
 
 
@@ -220,7 +220,7 @@ def _finite(value: float | None) -> float | None:
 
 
 def _brief(name: str, done: list[Trial], metric: str) -> str:
-    best = choose(done, METRICS[metric][1])
+    best = choose(done, METRICS[metric])
     score = "none has a score" if best is None else f"best valid {metric} {best.score:.4f}"
     return f"{name}: {len(done)} trials, {score}"
 
@@ -235,7 +235,7 @@ def _tuned(ablation: Ablation, search: Search, found: dict[str, list[Trial]]) ->
     """The ablation of the tuned rows, each with the setting of its best trial."""
     rows: list[Row] = []
     for row in ablation.rows:
-        best = choose(found.get(row.name, ()), METRICS[search.metric][1])
+        best = choose(found.get(row.name, ()), METRICS[search.metric])
         if best:
             rows.append(with_values(row, best.values))
     baseline = ablation.baseline if ablation.baseline in [row.name for row in rows] else ""
@@ -245,7 +245,7 @@ def _tuned(ablation: Ablation, search: Search, found: dict[str, list[Trial]]) ->
 def _write(
     path: str, name: str, search: Search, dataset: Dataset, found: dict[str, list[Trial]]
 ) -> None:
-    higher, examples = METRICS[search.metric][1], dataset.sizes["valid"]
+    higher, examples = METRICS[search.metric], dataset.sizes["valid"]
     content = summarise(search.facts(), found, name=name, higher=higher, examples=examples)
     folder = Path(path)
     write_atomic(folder / "tuning.csv", render_csv(found, search.space))

@@ -14,11 +14,11 @@ import re
 from ml_collections import ConfigDict
 
 from mmfuse.errors import InputError, listed, nearest
-from mmfuse.metrics import METRICS
 from mmfuse.optim import OPTIMISERS, SCHEDULES
 from mmfuse.own import on_own_files
 from mmfuse.parallel import MODES
 from mmfuse.published import check_conditions
+from mmfuse.tasks import METRICS
 from mmfuse.train import LAST, TrainSettings
 from mmfuse.transforms import LISTS, build_transforms
 
@@ -29,6 +29,7 @@ SECTIONS = {  # section: its keys, or None where the entries are checked by what
     "kinds": None,
     "encoders": None,
     "fusion": None,
+    "head": None,
     "budget": None,
     "train": {field.name for field in dataclasses.fields(TrainSettings)},
     "parallel": {"mode", "devices", "replicas"},
@@ -40,9 +41,9 @@ BUDGETS = ("params", "flops")
 ROW_SECTIONS = ("fusion", "train", "encoders")
 NESTED = (  # what must have keys of its own, outer before inner; * = every key
     "data", "data.builder", "data.preprocess", "data.preprocess.*", "encoders", "encoders.*",
-    "conditions", "kinds", "kinds.*", "kinds.*.preprocess", "kinds.*.encoder", "fusion", "budget",
-    "train", "parallel", "tune", "tune.space", "rows", "rows.*", "rows.*.fusion", "rows.*.train",
-    "rows.*.encoders", "rows.*.encoders.*",
+    "conditions", "kinds", "kinds.*", "kinds.*.preprocess", "kinds.*.encoder", "fusion", "head",
+    "budget", "train", "parallel", "tune", "tune.space", "rows", "rows.*", "rows.*.fusion",
+    "rows.*.train", "rows.*.encoders", "rows.*.encoders.*",
 )  # fmt: skip
 DEFAULTS = {
     "data": {
@@ -66,6 +67,7 @@ class Row:
     train: TrainSettings
     differs: dict  # what the config file says of this row alone
     budget_missed: bool = False  # no width brings it to the budget of the ablation
+    head: dict = dataclasses.field(default_factory=dict)  # the same in all rows
 
     def as_dict(self) -> dict:
         """The row's resolved settings as plain data, for the record."""
@@ -73,6 +75,7 @@ class Row:
             "fusion": self.fusion,
             "encoders": self.encoders,
             "train": dataclasses.asdict(self.train),
+            **({"head": self.head} if self.head else {}),
         }
 
 
@@ -124,7 +127,7 @@ def resolve(config: ConfigDict) -> Ablation:
         for modality, fields in encoders.items():
             _named(fields, f"config.encoders.{modality} needs a name")
         train = train_settings(merged(plain["train"], differs.get("train", {})), name)
-        rows.append(Row(name, fusion, encoders, train, differs))
+        rows.append(Row(name, fusion, encoders, train, differs, head=plain.get("head", {})))
     if not rows:
         raise InputError("config.rows is empty: an ablation needs at least one row")
     baseline = plain.get("baseline", "")

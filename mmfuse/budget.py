@@ -153,30 +153,32 @@ def _prices(model: Any, dataset: Dataset) -> dict[str, Callable[[Any], int]]:
     key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
     reads = modalities_read(model.fusion, dataset.modalities)
     tokens, masks, encoders = {}, {}, {"params": 0, "flops": 0}
+    encoded: dict[str, Any] = {}
     for name in reads:
         module, inputs = model.encoders[name], (batch["inputs"][name], batch["masks"][name])
-        params, (tokens[name], masks[name]), flops = _counted(module, key, inputs)
+        params, encoded[name], flops = _counted(module, key, inputs)
+        tokens[name], masks[name] = encoded[name]
         encoders["params"] += cost.count_parameters(params)
         encoders["flops"] += flops
 
     def price(fusion: Any, kind: str) -> int:
         params, fused, flops = _counted(fusion, key, (tokens, masks), kind == "flops")
-        head, _, head_flops = _counted(model.head, key, (fused,), kind == "flops", {})
+        inputs = (fused, encoded, batch.get("given"))
+        head, _, head_flops = _counted(model.head, key, inputs, kind == "flops")
         found = {"params": cost.count_parameters((params, head)), "flops": flops + head_flops}
         return encoders[kind] + found[kind]
 
     return {kind: lambda fusion, kind=kind: price(fusion, kind) for kind in encoders}
 
 
-def _counted(module: Any, key: Any, inputs: tuple, flops: bool = True, options: Any = None):
+def _counted(module: Any, key: Any, inputs: tuple, flops: bool = True):
     """(parameters, output, FLOPs) of a module, all but the last as shapes."""
-    options = {"train": False} if options is None else options
     output, variables = jax.eval_shape(
-        lambda k, *x: module.init_with_output(k, *x, **options), key, *inputs
+        lambda k, *x: module.init_with_output(k, *x, train=False), key, *inputs
     )
     params = variables.get("params", {})
 
     def forward(p: Any, *x: Any) -> Any:
-        return module.apply({"params": p}, *x, **options)
+        return module.apply({"params": p}, *x, train=False)
 
     return params, output, forward_flops(forward, params, *inputs) if flops else 0

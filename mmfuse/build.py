@@ -10,17 +10,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mmfuse import cost, metrics
+from mmfuse import cost
 from mmfuse.ablation import Ablation, Row
 from mmfuse.convolution import products
 from mmfuse.data.loader import Dataset
-from mmfuse.decoders import HEADS
 from mmfuse.encoders import build_encoder
 from mmfuse.errors import InputError, listed, nearest
 from mmfuse.fusion import build_fusion, find_fusion
-from mmfuse.model import FusionModel, modalities_read, shipped
+from mmfuse.model import FusionModel, modalities_read, model_inputs, shipped
 from mmfuse.parallel import Devices
 from mmfuse.store import Store, shapes_of
+from mmfuse.tasks import measures
 from mmfuse.train import LAST, Program, TrainSettings, make_program
 from mmfuse.transforms import LISTS, build_transforms, check_shapes
 
@@ -46,9 +46,9 @@ def build_model(row: Row, dataset: Dataset) -> FusionModel:
     fields = dict(row.fusion)
     name = fields.pop("name")
     if "outputs" in (f.name for f in dataclasses.fields(find_fusion(name))):
-        fields.setdefault("outputs", dataset.outputs)
+        fields.setdefault("outputs", dataset.task.decides)
     fusion = build_fusion(name, **fields)
-    return FusionModel(encoders, fusion, HEADS[dataset.card["task"]](dataset.outputs))
+    return FusionModel(encoders, fusion, dataset.task.head(row.head))
 
 
 def _from_data(preprocessor: Any) -> dict[str, Any]:
@@ -126,10 +126,10 @@ def build(
     """
     check_divisible(row, devices)
     _check_batch(row, dataset)
-    task = dataset.card["task"]
+    task = dataset.task
     for where, metric in (("metric", ablation.metric), ("train.select", row.train.select)):
-        if metric != LAST and not metrics.measures(metric, task):
-            raise InputError(f"config.{where} '{metric}' is not a metric of {task}")
+        if metric != LAST and not measures(metric, task):
+            raise InputError(f"config.{where} '{metric}' is not a metric of {dataset.card['task']}")
     model = build_model(row, dataset)
     batch = dataset.batch("train", range(1))
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
@@ -175,14 +175,14 @@ def _gigabytes(size: int) -> str:
 
 
 def _costs(model: FusionModel, shapes: dict, row: Row) -> dict[str, int]:
-    params, inputs = _init_shapes(model, shapes, row), (shapes["inputs"], shapes["masks"])
+    params, inputs = _init_shapes(model, shapes, row), model_inputs(shapes)
 
-    def forward(params, inputs, masks):
-        return model.apply({"params": params}, inputs, masks, train=False)[0]
+    def forward(params, *inputs):
+        return model.apply({"params": params}, *inputs, train=False)[0]
 
-    def trained(params, inputs, masks):  # the losses and the dropout of training keep values too
+    def trained(params, *inputs):  # the losses and the dropout of training keep values too
         rngs = {"dropout": jax.random.key(0)}
-        output, fused = model.apply({"params": params}, inputs, masks, train=True, rngs=rngs)
+        output, fused = model.apply({"params": params}, *inputs, train=True, rngs=rngs)
         return sum(map(jnp.sum, fused.losses.values()), jnp.sum(output))
 
     return {
@@ -203,7 +203,7 @@ def _init_shapes(model: FusionModel, shapes: dict, row: Row) -> Any:
     key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
     try:
         variables = jax.eval_shape(
-            lambda k, i, m: model.init(k, i, m, train=False), key, shapes["inputs"], shapes["masks"]
+            lambda k, *i: model.init(k, *i, train=False), key, *model_inputs(shapes)
         )
     except InputError as error:
         raise InputError(f"row '{row.name}': {error}") from error

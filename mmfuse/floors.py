@@ -43,13 +43,18 @@ def _floors(
         yield "majority class (of the test labels)", constant_class(support)
         yield "chance (uniform guess)", {"accuracy": 1 / support.size}
         return
-    if predictions is None or predictions["output"].shape[-1] != 1:
+    if not _one_number(predictions):
         return
     label = np.asarray(predictions["label"], np.float64)
     values = {"mae": float(np.abs(label - np.median(label)).mean()), "rmse": float(label.std())}
     if "acc7" in metrics:
         values |= constant_sentiment(label)
     yield "best constant (of the test labels)", values
+
+
+def _one_number(predictions: Mapping[str, Any] | None) -> bool:
+    """Whether these are predictions of one number an example; other tasks keep other things."""
+    return predictions is not None and np.shape(predictions["output"])[1:] == (1,)
 
 
 def constant_class(support: np.ndarray) -> dict[str, float]:
@@ -74,7 +79,7 @@ def constant_class(support: np.ndarray) -> dict[str, float]:
 def constant_sentiment(label: np.ndarray) -> dict[str, float]:
     """Returns the class measures of the best constant score, each of its own; label [N] in -3..3.
 
-    As `mmfuse.metrics` counts them: ``has0`` y >= 0 against y < 0, ``non0`` without y = 0.
+    As `mmfuse.tasks.regression` counts them: ``has0`` y >= 0 against y < 0, ``non0`` without y = 0.
     """
     signs = {"has0": label >= 0, "non0": label[label != 0] > 0}
     values = {}
@@ -97,7 +102,7 @@ def collapsed(metrics: Mapping[str, Any], predictions: Mapping[str, np.ndarray] 
     if confusion:
         counts = np.asarray(confusion)
         return int((counts.sum(0) > 0).sum()) == 1 < int((counts.sum(1) > 0).sum())
-    if predictions is not None:
+    if _one_number(predictions):
         output = np.asarray(predictions["output"], np.float64)
         return bool(
             np.ptp(predictions["label"]) > 0

@@ -15,13 +15,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from mmfuse import metrics
 from mmfuse.build import Built
 from mmfuse.checkpoint import Checkpoints
 from mmfuse.data.loader import Dataset, epoch_order, host_part
 from mmfuse.parallel import Devices
 from mmfuse.processes import part, told, whole
 from mmfuse.programs import Executables, compile_row, steps_at_once
+from mmfuse.tasks import METRICS, Task
 from mmfuse.train import LAST, chunk_orders
 
 
@@ -119,37 +119,42 @@ def _start(state: Any, seeds: tuple[int, ...], checkpoints: Checkpoints | None) 
 
 def evaluate(
     executables: Executables,
-    task: str,
+    task: Task,
     params,
     batches,
     keep: Callable[[Any, Any], None] | None = None,
 ) -> list[dict]:
     """All metrics of each replica over the batches.
 
-    ``keep`` hears every batch and its outputs [R, B, C], padding included.
+    ``keep`` hears every batch and what is kept of its outputs [R, B, ...], padding included.
     """
     sums = None
     for batch in batches:
         new, outputs = executables.evaluate(params, batch)
         if keep is not None:
-            keep(batch, np.asarray(outputs))
+            keep(batch, jax.device_get(outputs))
         new = jax.device_get(new)
         sums = new if sums is None else jax.tree.map(np.add, sums, new)
     lanes = len(sums["loss"])
-    return [metrics.finalise(task, jax.tree.map(lambda s, i=i: s[i], sums)) for i in range(lanes)]
+    return [task.finalise(jax.tree.map(lambda s, i=i: s[i], sums)) for i in range(lanes)]
 
 
-def predict(executables: Executables, task: str, params, batches) -> tuple[list[dict], dict]:
-    """The metrics of each replica, and ``{"output" [R, N, C], "label" [N]}`` without padding."""
+def predict(executables: Executables, task: Task, params, batches) -> tuple[list[dict], dict]:
+    """The metrics of each replica, and ``{"output" [R, N, ...], "label" [N, ...]}``, no padding.
+
+    Both hold what the task keeps, trees where it says so.
+    """
     output, label = [], []
 
     def keep(batch, outputs):
-        weight, labels = whole((batch["weight"], batch["label"]))
-        output.append(outputs[:, weight > 0])
-        label.append(labels[weight > 0])
+        weight, labels = whole((batch["weight"], task.kept_label(batch["label"])))
+        real = weight > 0
+        output.append(jax.tree.map(lambda x: x[:, real], outputs))
+        label.append(jax.tree.map(lambda x: x[real], labels))
 
     scores = evaluate(executables, task, params, batches, keep)
-    return scores, {"output": np.concatenate(output, 1), "label": np.concatenate(label)}
+    joined = jax.tree.map(lambda *parts: np.concatenate(parts, 1), *output)
+    return scores, {"output": joined, "label": jax.tree.map(lambda *p: np.concatenate(p), *label)}
 
 
 def dispatches(
@@ -210,7 +215,7 @@ def train_group(
     each epoch ("epoch", the run); it only looks at the run.
     """
     begun = time.perf_counter()
-    settings, task = built.settings, dataset.card["task"]
+    settings, task = built.settings, dataset.task
     executables, state = compile_row(built, dataset, devices, seeds)
     run = _start(state, seeds, checkpoints)
     resident = dataset.train_arrays()
@@ -257,20 +262,18 @@ def selected_by(select: str) -> str:
     return "rule: the last one" if select == LAST else f"valid {select}"
 
 
-def _end_epoch(run: Run, built: Built, valid: list[dict], task: str) -> None:
+def _end_epoch(run: Run, built: Built, valid: list[dict], task: Task) -> None:
     """Closes an epoch: curves, selection and early stopping; empties the running sums."""
     sums, diverged = jax.device_get((run.state.sums, run.state.diverged_at))
     step, settings = _steps(run), built.settings
-    train = [
-        metrics.finalise(task, jax.tree.map(lambda s, i=i: s[i], sums)) for i in range(len(valid))
-    ]
+    train = [task.finalise(jax.tree.map(lambda s, i=i: s[i], sums)) for i in range(len(valid))]
     for name, values in (("train", train), ("valid", valid)):
-        brief = [{k: v for k, v in m.items() if k != "confusion"} for m in values]
+        brief = [{k: v for k, v in m.items() if not isinstance(v, list)} for m in values]
         over = run.selection.stopped
         run.curves[name].append([None if over[i] else brief[i] for i in range(len(valid))])
     select = settings.select
     values = [run.epoch if select == LAST else m[select] for m in valid]
-    sign = 1 if select == LAST or metrics.METRICS[select][1] else -1
+    sign = 1 if select == LAST or METRICS[select] else -1
     scores = [None if diverged[i] >= 0 else _score(v, sign) for i, v in enumerate(values)]
     run.selection.update(scores, run.epoch, step, run.state.params, settings.patience)
     zeros = jax.tree.map(np.zeros_like, sums)

@@ -40,6 +40,17 @@ MEASURES = {
     "f1_has0": Measure("F1 (has 0)", scale=100, digits=2),
     "f1_non0": Measure("F1 (non 0)", scale=100, digits=2),
     "acc7": Measure("Acc-7", scale=100, digits=2),
+    "r2": Measure("R2", digits=3),
+    "nll": Measure("NLL", higher=False, digits=3),
+    "frame_accuracy": Measure("Frame accuracy", scale=100, digits=2),
+    "f1_micro": Measure("Micro-F1", scale=100, digits=2),
+    "mrr": Measure("MRR", digits=3),
+    "hits1": Measure("Hits@1", digits=3),
+    "hits3": Measure("Hits@3", digits=3),
+    "hits10": Measure("Hits@10", digits=3),
+    "recall1": Measure("Recall@1", scale=100, digits=2),
+    "perplexity": Measure("Perplexity", higher=False, digits=2),
+    "word_accuracy": Measure("Word accuracy", scale=100, digits=2),
     "loss": Measure("Loss", higher=False),
 }
 

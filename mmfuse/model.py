@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 
@@ -14,6 +16,11 @@ def modalities_read(fusion: nn.Module, modalities: tuple[str, ...]) -> tuple[str
     return tuple(sorted(reads(tuple(modalities)) if callable(reads) else modalities))
 
 
+def model_inputs(batch: dict[str, Any]) -> tuple:
+    """What a model is applied to: inputs, masks, and what the task gives the head, if anything."""
+    return tuple(batch[key] for key in ("inputs", "masks", "given") if key in batch)
+
+
 def shipped(model: FusionModel) -> bool:
     """Whether all the code of the model is in this package; what is plugged in may do anything."""
     modules = [*model.encoders.values(), model.fusion, model.head]
@@ -23,7 +30,8 @@ def shipped(model: FusionModel) -> bool:
 class FusionModel(nn.Module):
     """Encodes the modalities the fusion reads, fuses their tokens, and applies the head.
 
-    ``inputs`` {modality: array}, ``masks`` {modality: bool [B, T]} -> (output [B, C], Fused).
+    ``inputs`` {modality: array}, ``masks`` {modality: bool [B, T]}, and what the task gives the
+    head -> (output [B, ...], Fused).
     Encoders of modalities that the fusion does not read are not built: they would count as
     parameters and take part in weight decay without ever being used.
     """
@@ -34,9 +42,14 @@ class FusionModel(nn.Module):
 
     @nn.compact
     def __call__(
-        self, inputs: dict[str, jax.Array], masks: dict[str, jax.Array], *, train: bool
+        self,
+        inputs: dict[str, jax.Array],
+        masks: dict[str, jax.Array],
+        given: Any = None,
+        *,
+        train: bool,
     ) -> tuple[jax.Array, Fused]:
-        return self.fuse(*self.encode(inputs, masks, train=train), train=train)
+        return self.fuse(*self.encode(inputs, masks, train=train), given, train=train)
 
     def encode(
         self, inputs: dict[str, jax.Array], masks: dict[str, jax.Array], *, train: bool
@@ -50,8 +63,14 @@ class FusionModel(nn.Module):
         return tokens, token_masks
 
     def fuse(
-        self, tokens: dict[str, jax.Array], masks: dict[str, jax.Array], *, train: bool
+        self,
+        tokens: dict[str, jax.Array],
+        masks: dict[str, jax.Array],
+        given: Any = None,
+        *,
+        train: bool,
     ) -> tuple[jax.Array, Fused]:
         """The second half: what the fusion and the head make of tokens."""
         fused = self.fusion(tokens, masks, train=train)
-        return self.head(fused), fused
+        encoded = {name: (tokens[name], masks[name]) for name in tokens}
+        return self.head(fused, encoded, given, train=train), fused

@@ -1,4 +1,4 @@
-"""Optimiser and losses, from plain fields."""
+"""The optimiser, from plain fields, and how a fusion's auxiliary losses are read."""
 
 from __future__ import annotations
 
@@ -103,31 +103,8 @@ def _decay_kernels(rate: float) -> optax.GradientTransformation:
     return optax.add_decayed_weights(rate, mask=lambda packed: {k: k == "kernels" for k in packed})
 
 
-def cross_entropy(logits: jax.Array, label: jax.Array, *, smoothing: float = 0.0) -> jax.Array:
-    """Per-example cross-entropy [B] of logits [B, C] with labels int [B].
-
-    The target is (1 - smoothing) * onehot + smoothing / C (Szegedy et al. 2016).
-    """
-    classes = logits.shape[-1]
-    target = jax.nn.one_hot(label, classes) * (1 - smoothing) + smoothing / classes
-    return -jnp.sum(target * jax.nn.log_softmax(logits), axis=-1)
-
-
-def squared_error(prediction: jax.Array, label: jax.Array, *, smoothing: float = 0.0) -> jax.Array:
-    """Per-example squared error [B] of predictions [B, 1]; smoothing has no meaning here."""
-    del smoothing
-    return jnp.square(prediction[:, 0] - label)
-
-
 def auxiliary(loss: jax.Array, label: jax.Array) -> jax.Array:
     """An auxiliary loss per example [B]: ``loss`` [B] itself, or entry ``label`` of [B, C]."""
     if loss.ndim == 1:
         return loss
     return jnp.sum(loss * jax.nn.one_hot(label, loss.shape[-1], dtype=loss.dtype), axis=-1)
-
-
-LOSSES = {
-    "classification": cross_entropy,
-    "regression": squared_error,
-    "sentiment": squared_error,
-}

@@ -109,7 +109,7 @@ def _facts(built: Built, devices: Devices) -> dict:
     """What the programs of a row depend on, besides shapes and the code itself."""
     return {
         "model": repr(built.model),
-        "task": built.program.task,
+        "task": repr(built.program.task),
         "train": dataclasses.asdict(built.settings),
         "own": dict(built.program.own),
         "transforms": repr((built.program.train_transforms, built.program.eval_transforms)),

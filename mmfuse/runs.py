@@ -83,12 +83,12 @@ def finish(
     ``report`` hears ("finished", record) just before a record is written: a kill between the two
     is repaired when the run is resumed.
     """
-    dataset, task = setting.dataset, setting.dataset.card["task"]
+    dataset = setting.dataset
     diverged = jax.device_get(run.state.diverged_at)
     opening = {"run": f"{built.row.name}, seeds {', '.join(map(str, seeds))}", "purpose": "score"}
     opened = {"test_opened_at": datetime.now(UTC).isoformat(timespec="seconds")}
     batches = dataset.open_test(built.settings.eval_batch, **opening)
-    scores, predicted = predict(executables, task, run.selection.params, batches)
+    scores, predicted = predict(executables, dataset.task, run.selection.params, batches)
     common = setting.common()
     records = []
     if not first():
@@ -131,7 +131,10 @@ def finish(
             "params_sha256": _save(folder / "params.npz", params),
             "predictions_sha256": _save(
                 folder / "predictions.npz",
-                {"output": predicted["output"][lane], "label": predicted["label"]},
+                {
+                    "output": jax.tree.map(lambda x, lane=lane: x[lane], predicted["output"]),
+                    "label": predicted["label"],
+                },
             ),
         }
         record["config_sha256"] = sha256_json(record["config"])

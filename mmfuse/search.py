@@ -29,9 +29,9 @@ from mmfuse.budget import SCALED
 from mmfuse.encoders import ENCODERS
 from mmfuse.errors import InputError, listed, nearest
 from mmfuse.fusion import find_fusion
-from mmfuse.metrics import METRICS
 from mmfuse.optim import PER_REPLICA
 from mmfuse.record import flatten, plain
+from mmfuse.tasks import METRICS
 
 KINDS = ("log", "uniform", "integer", "choice")
 DEFAULT_SPACE = {"train": {"lr": ["log", 1e-4, 1e-2], "weight_decay": ["log", 1e-3, 1.0]}}

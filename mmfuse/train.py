@@ -19,7 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mmfuse import metrics, optim
+from mmfuse import optim
+from mmfuse.model import model_inputs
+from mmfuse.tasks import AUXILIARY, Sums, Task
 from mmfuse.transforms import Transform
 from mmfuse.transforms.apply import EVALUATION, apply, places
 
@@ -63,7 +65,7 @@ class TrainState:
     seed: jax.Array
     params: Any
     opt_state: Any
-    sums: metrics.Sums
+    sums: Sums
     diverged_at: jax.Array
 
 
@@ -73,7 +75,7 @@ class Program:
 
     model: nn.Module
     optimizer: optax.GradientTransformation
-    task: str
+    task: Task
     label_smoothing: float = 0.0
     train_transforms: tuple[Transform, ...] = ()
     eval_transforms: tuple[Transform, ...] = ()
@@ -87,7 +89,7 @@ class Program:
             key = jax.random.fold_in(jax.random.key(seed), 2**31)  # apart from every step's key
             # In training mode, so that the fusion's auxiliary losses are there.
             (output, fused), variables = self.model.init_with_output(
-                {"params": key, "dropout": key}, batch["inputs"], batch["masks"], train=True
+                {"params": key, "dropout": key}, *model_inputs(batch), train=True
             )
             params = variables["params"]
             return TrainState(
@@ -101,15 +103,16 @@ class Program:
 
         return jax.vmap(one)(seeds, {k: jnp.asarray(v, jnp.float32) for k, v in self.own.items()})
 
-    def _zero_sums(self, output: jax.Array, losses: dict, batch: dict) -> metrics.Sums:
+    def _zero_sums(self, output: jax.Array, losses: dict, batch: dict) -> Sums:
         """Empty metric sums, for outputs, auxiliary losses and batches like these."""
-        batch = batch | {"weight": jax.ShapeDtypeStruct(batch["label"].shape, jnp.float32)}
+        examples = jax.tree.leaves(batch["label"])[0].shape[:1]
+        batch = batch | {"weight": jax.ShapeDtypeStruct(examples, jnp.float32)}
         shapes = jax.eval_shape(lambda o, a, b: self.score(o, a, b)[1], output, losses, batch)
         return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
     def score(
         self, output: jax.Array, losses: dict, batch: dict, smoothing: float = 0.0
-    ) -> tuple[jax.Array, metrics.Sums]:
+    ) -> tuple[jax.Array, Sums]:
         """Summed loss and metric sums of the model's output for a batch.
 
         An example that was mixed of two counts as its two labels, each with its share.
@@ -124,28 +127,27 @@ class Program:
         )
 
     def _score_labels(
-        self, output: jax.Array, losses: dict, label: jax.Array, weight: jax.Array, smoothing: float
-    ) -> tuple[jax.Array, metrics.Sums]:
-        """Sums over examples with these labels and weights, both [B].
+        self, output: jax.Array, losses: dict, label: Any, weight: jax.Array, smoothing: float
+    ) -> tuple[jax.Array, Sums]:
+        """Sums over examples with these labels and weights [B].
 
         The loss that is minimised is the task's plus all auxiliary ones; each has its own sum.
         """
-        loss = jnp.sum(optim.LOSSES[self.task](output, label, smoothing=smoothing) * weight)
+        loss = jnp.sum(self.task.loss(output, label, smoothing=smoothing) * weight)
         auxiliary = {
-            f"{metrics.AUXILIARY}{name}": jnp.sum(optim.auxiliary(value, label) * weight)
+            f"{AUXILIARY}{name}": jnp.sum(optim.auxiliary(value, label) * weight)
             for name, value in sorted(losses.items())
         }
-        output = output if self.task == "classification" else output[:, 0]
-        sums = metrics.TASKS[self.task][0](output, label, weight)
+        sums = self.task.sums(output, label, weight)
         sums |= {"loss": loss, "count": jnp.sum(weight)} | auxiliary
         return sum(auxiliary.values(), loss), sums
 
     def _forward(self, params, batch: dict, key=None) -> tuple[jax.Array, dict]:
-        """The output [B, C] and the auxiliary losses; with a key, as in training (dropout on)."""
+        """The output [B, ...] and the auxiliary losses; with a key, as in training (dropout on)."""
         train = key is not None
         rngs = {"dropout": key} if train else None
         output, fused = self.model.apply(
-            {"params": params}, batch["inputs"], batch["masks"], train=train, rngs=rngs
+            {"params": params}, *model_inputs(batch), train=train, rngs=rngs
         )
         return output, fused.losses
 
@@ -216,13 +218,13 @@ class Program:
     def _transformed(self, state: TrainState, batch: dict, axis_name: str | None) -> dict:
         """The batch of one replica after the training transforms, keyed by seed, step and place."""
         key = jax.random.fold_in(jax.random.key(state.seed), state.step)
-        who = places(len(batch["label"]), axis_name)
+        who = places(len(batch["weight"]), axis_name)
         return apply(self.train_transforms, key, batch, who, axis_name=axis_name)
 
-    def evaluate(
-        self, params, batch: dict, *, axis_name: str | None
-    ) -> tuple[metrics.Sums, jax.Array]:
-        """Metric sums and outputs [R, B, C] of one batch (leaves [B, ...]), ``params`` [R, ...].
+    def evaluate(self, params, batch: dict, *, axis_name: str | None) -> tuple[Sums, Any]:
+        """Metric sums of one batch (leaves [B, ...]) for ``params`` [R, ...], and what is kept.
+
+        That is what the task keeps of the outputs, leaves [R, B, ...].
 
         ``batch["index"]`` int32 [B], each example's place in its split, keys the transforms.
         """
@@ -232,7 +234,8 @@ class Program:
 
         def one(replica):
             output, losses = self._forward(replica, batch)
-            return self.score(output, losses, batch)[1], output
+            sums = self.score(output, losses, batch)[1]
+            return sums, self.task.kept_output(output, batch["label"])
 
         sums, outputs = jax.vmap(one)(params)
         if axis_name is not None:
@@ -260,7 +263,7 @@ def learning_rates(settings: TrainSettings, steps_per_epoch: int) -> tuple[float
 
 def make_program(
     model: nn.Module,
-    task: str,
+    task: Task,
     settings: TrainSettings,
     steps_per_epoch: int,
     own: Mapping[str, tuple[float, ...]] | None = None,

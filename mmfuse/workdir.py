@@ -104,6 +104,7 @@ class Workdir:
         """Returns what a run said of the test split, in its order, or None if it kept nothing.
 
         ``output`` float32 [N, C] holds logits of C classes, or one prediction; ``label`` is [N].
+        Other tasks (``mmfuse.tasks``) keep dicts of arrays [N, ...].
         """
         path = self.seed(row, seed) / "predictions.npz"
         return load_params(path) if path.is_file() else None

@@ -16,6 +16,7 @@ from mmfuse.fusion import Fused
 from mmfuse.fusion.base import flatten, masked_mean
 from mmfuse.model import FusionModel
 from mmfuse.restored import Finished
+from mmfuse.tasks import Classification
 from mmfuse.train import Program
 
 N, SEEDS = 40, (3, 5)
@@ -109,7 +110,7 @@ def batches(inputs, masks, label, size):
 
 def finished(model, params, reads, name="a row"):
     """A row of two seeds with the same parameters."""
-    program = Program(model, optax.sgd(0.1), "classification", 0.0)
+    program = Program(model, optax.sgd(0.1), Classification(2), 0.0)
     row = SimpleNamespace(name=name)
     built = SimpleNamespace(model=model, program=program, row=row, reads=reads)
     stacked = {k: _twice(v) for k, v in params.items()}

@@ -7,6 +7,7 @@ import numpy as np
 import optax
 
 from mmfuse.fusion import Fused
+from mmfuse.tasks import make_task
 from mmfuse.train import Program
 
 N, WIDTH, CLASSES = 20, 5, 3
@@ -46,6 +47,7 @@ def make(
 ) -> Program:
     """By default plain gradient descent: unlike Adam it shows a gradient of the wrong size."""
     outputs = CLASSES if task == "classification" else 1
+    task = make_task({"task": task, "classes": CLASSES})
     model = Linear(outputs, dropout, auxiliary)
     return Program(model, optimizer or optax.sgd(0.5), task, smoothing, **transforms)
 

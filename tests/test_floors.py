@@ -5,20 +5,15 @@ import pytest
 
 from mmfuse.floors import collapsed, floors
 from mmfuse.measures import MEASURES
-from mmfuse.metrics import (
-    classification_metrics,
-    regression_metrics,
-    regression_sums,
-    sentiment_metrics,
-    sentiment_sums,
-)
+from mmfuse.tasks.classification import confusion_scores
+from mmfuse.tasks.regression import Regression, Sentiment
 
 
 def test_majority_class_has_the_metrics_of_a_constant_answer():
     support = np.array([3, 0, 7, 2])
     confusion = np.zeros((4, 4))
     confusion[:, 2] = support
-    wanted = classification_metrics({"confusion": confusion})
+    wanted = confusion_scores(confusion)
     spread = [[1, 1, 1, 0], [0, 0, 0, 0], [2, 2, 2, 1], [0, 0, 1, 1]]
     majority, chance = floors({"confusion": spread}, None, wanted)
     assert majority["values"] == pytest.approx(
@@ -27,16 +22,16 @@ def test_majority_class_has_the_metrics_of_a_constant_answer():
     assert chance["values"] == {"accuracy": 0.25}
 
 
-def _sums(make, p, y):
-    sums = make(np.float32(p), np.float32(y), np.ones(len(y), np.float32))
-    return {name: np.asarray(v) for name, v in sums.items()} | {"count": len(y)}
+def _metrics(task, p, y):
+    sums = task.sums(np.float32(p)[:, None], np.float32(y), np.ones(len(y), np.float32))
+    return task.scores({name: np.asarray(v) for name, v in sums.items()} | {"count": len(y)})
 
 
 def test_best_constant_of_a_regression():
     label = np.array([1.0, 2.0, 2.5, 7.0, -1.0])
     stored = {"output": np.zeros((5, 1)), "label": label}
     (floor,) = floors({"mae": 1.0}, stored, ("mae", "rmse"))
-    at = [regression_metrics(_sums(regression_sums, np.full(5, c), label))
+    at = [_metrics(Regression(), np.full(5, c), label)
           for c in (2.0, label.mean())]  # fmt: skip
     assert floor["values"] == pytest.approx({"mae": at[0]["mae"], "rmse": at[1]["rmse"]}, rel=1e-5)
     assert floors({"mae": 1.0}, None, ("mae",)) == ()
@@ -46,7 +41,7 @@ def test_best_constant_of_a_regression():
 def test_best_constant_of_a_sentiment():
     label = np.array([-3.0, -1.2, 0.0, 0.0, 1.0, 2.0, 2.2, 2.4])
     (floor,) = floors({"acc7": 0.5}, {"output": np.zeros((8, 1)), "label": label}, MEASURES)
-    tries = [sentiment_metrics(_sums(sentiment_sums, np.full(8, c), label))
+    tries = [_metrics(Sentiment(), np.full(8, c), label)
              for c in np.linspace(-3, 3, 61)]  # fmt: skip
     for name in ("acc2_has0", "acc2_non0", "f1_has0", "f1_non0", "acc7"):
         assert floor["values"][name] == pytest.approx(max(found[name] for found in tries))

@@ -12,6 +12,7 @@ from mmfuse.data.datasets import make_builder
 from mmfuse.data.loader import Dataset, epoch_order, host_part
 from mmfuse.errors import InputError
 from mmfuse.loop import train_group
+from mmfuse.tasks import Classification
 from tests import tiny
 
 
@@ -57,7 +58,7 @@ def test_batch_tree(dataset):
     np.testing.assert_array_equal(batch["inputs"]["audio"][::-1], other["inputs"]["audio"])
     assert dataset.sizes == {"train": 100, "valid": 40, "test": 30}
     assert dataset.modalities == ("audio", "text")
-    assert dataset.outputs == 8
+    assert dataset.task == Classification(8)
 
 
 def test_resident_arrays_are_the_training_split_in_order(dataset):
@@ -129,14 +130,16 @@ def test_a_label_out_of_range_names_its_example(dataset, wrong):
     def change(split, row):
         return row | {"label": wrong} if row["id"] == b"train-000017" else row
 
-    with pytest.raises(InputError, match=rf"label {wrong} of example 'train-000017'.*outside 0..7"):
+    with pytest.raises(
+        InputError, match=rf"'label' of example 'train-000017'.*: {wrong} is outside 0..7"
+    ):
         faulty(dataset, change)
 
 
 def test_a_faulty_label_outside_training_is_found_when_it_is_read(dataset):
     change = lambda split, row: row | {"label": 99} if split == "test" else row  # noqa: E731
     other = faulty(dataset, change)
-    with pytest.raises(InputError, match=r"label 99 of example 'test-\d+' of split 'test'"):
+    with pytest.raises(InputError, match=r"'label' of example 'test-\d+' of split 'test': 99"):
         list(other.open_test(8, run="any", purpose="score"))
 
 

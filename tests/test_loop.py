@@ -126,7 +126,7 @@ def test_an_unbroken_run(whole, built, dataset):
     assert losses[0] != losses[1]
     batches = dataset.eval_batches("valid", 16)
     executables, _ = loop.compile_row(*built[:1], dataset, built[1], SEEDS)
-    again = loop.evaluate(executables, "classification", whole.state.params, batches)
+    again = loop.evaluate(executables, dataset.task, whole.state.params, batches)
     last = [{k: v for k, v in m.items() if k != "confusion"} for m in again]
     assert last == whole.curves["valid"][-1]
     assert sum(map(sum, again[0]["confusion"])) == 40

@@ -1,5 +1,4 @@
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -28,31 +27,6 @@ def test_a_warm_up_longer_than_training_is_cut():
     schedule = optim.make_schedule("cosine", 1.0, 3, 50)
     assert [float(schedule(s)) for s in range(3)] == pytest.approx([0, 0.5, 1.0])
     assert np.isfinite(float(optim.make_schedule("cosine", 1.0, 1, 5)(0)))
-
-
-@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
-def test_cross_entropy_against_numpy(smoothing):
-    rng = np.random.default_rng(0)
-    logits, label = rng.normal(size=(6, 5)) * 4, rng.integers(5, size=6)
-    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-    expected = [
-        -sum(
-            ((1 - smoothing) * (c == label[b]) + smoothing / 5) * log_p[b, c] for c in range(5)
-        )
-        for b in range(6)
-    ]  # fmt: skip
-    found = optim.cross_entropy(jnp.asarray(logits, jnp.float32), label, smoothing=smoothing)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-
-
-def test_cross_entropy_of_a_sure_mistake_is_finite():
-    logits = jnp.asarray([[1e4, 0.0], [0.0, 1e4]])
-    np.testing.assert_allclose(optim.cross_entropy(logits, jnp.array([1, 1])), [1e4, 0])
-
-
-def test_squared_error():
-    found = optim.squared_error(jnp.array([[1.0], [3.0]]), jnp.array([2.0, 1.0]), smoothing=0.3)
-    np.testing.assert_allclose(found, [1, 4])
 
 
 PARAMS = {

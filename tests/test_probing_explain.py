@@ -63,7 +63,7 @@ def test_integrated_gradients_are_complete_for_a_real_method(tmp_path_factory):
     batch = dataset.batch("valid", range(12))
     params = built.model.init(jax.random.key(0), batch["inputs"], batch["masks"], train=False)
     params = jax.tree.map(lambda x: 3 * x, params["params"])  # well away from linear
-    found = jax.jit(lambda p: explain(built.model, "classification", p, batch, 2))(params)
+    found = jax.jit(lambda p: explain(built.model, built.program.task, p, batch, 2))(params)
     total = sum(g.sum(-1) for g in found["gradients"].values())
     change = found["explained"] - found["baseline"]
     assert np.abs(change).min() > 1e-3

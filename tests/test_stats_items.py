@@ -7,7 +7,6 @@ import pytest
 import scipy.stats
 from statsmodels.stats.contingency_tables import mcnemar as reference
 
-from mmfuse.metrics import classification_sums, finalise, sentiment_sums
 from mmfuse.stats.items import (
     SCORES,
     bootstrap,
@@ -17,6 +16,8 @@ from mmfuse.stats.items import (
     mcnemar,
     noise,
 )
+from mmfuse.tasks.classification import Classification
+from mmfuse.tasks.regression import Sentiment
 
 
 def _logits(right, label, classes=3):
@@ -52,18 +53,34 @@ def test_noise_by_hand():
     assert noise("f1_macro", runs) is None and noise("accuracy", {}) is None
 
 
+def _metrics(task, output, label):
+    sums = task.sums(output, label, np.ones(len(label), np.float32))
+    return task.scores({k: np.asarray(v) for k, v in sums.items()} | {"count": len(label)})
+
+
+def test_scores_that_were_kept_by_metric_are_taken_as_they_are():
+    def run(mrr, entity=(1, 2, 3)):
+        return {"output": {"mrr": np.array(mrr), "rank": np.ones(3)},
+                "label": {"entity": np.array(entity)}}  # fmt: skip
+
+    a, b = {0: run([1.0, 0.5, 0.2])}, {0: run([0.5, 0.5, 0.1])}
+    assert noise("mrr", a).error == pytest.approx(np.std([1, 0.5, 0.2], ddof=1) / math.sqrt(3))
+    assert noise("accuracy", a) is None and noise("hits1", a) is None
+    found = compare_items("mrr", a, b)
+    assert found.mean == pytest.approx(0.2) and found.mcnemar == {}
+    with pytest.raises(ValueError, match="other labels"):
+        compare_items("mrr", a, {0: run([0.5, 0.5, 0.1], (1, 2, 4))})
+
+
 def test_scores_average_to_the_metrics():
     rng = np.random.default_rng(0)
     label = rng.integers(0, 3, 50)
     output = rng.normal(size=(50, 3)).astype(np.float32)
-    one = np.ones(50, np.float32)
-    sums = {k: np.asarray(v) for k, v in classification_sums(output, label, one).items()}
-    metrics = finalise("classification", sums | {"count": 50, "loss": 1.0})
+    metrics = _metrics(Classification(3), output, label)
     assert SCORES["accuracy"](output, label).mean() == pytest.approx(metrics["accuracy"])
     label = rng.integers(-3, 4, 50).astype(np.float32)
     output = rng.normal(0, 2, (50, 1)).astype(np.float32)
-    sums = {k: np.asarray(v) for k, v in sentiment_sums(output[:, 0], label, one).items()}
-    metrics = finalise("sentiment", sums | {"count": 50, "loss": 1.0})
+    metrics = _metrics(Sentiment(), output, label)
     for name in ("mae", "acc2_has0", "acc2_non0", "acc7"):
         assert SCORES[name](output, label).mean() == pytest.approx(metrics[name], rel=1e-5)
 

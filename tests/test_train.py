@@ -7,8 +7,9 @@ import numpy as np
 import optax
 import pytest
 
-from mmfuse import metrics, optim
+from mmfuse import optim
 from mmfuse.data.loader import epoch_order
+from mmfuse.tasks import Classification
 from mmfuse.train import (
     TrainSettings,
     chunk_orders,
@@ -211,7 +212,9 @@ def test_evaluation_is_without_dropout_and_smoothing():
 
 def test_the_schedule_spans_all_epochs():
     settings = TrainSettings(epochs=3, optimizer="sgd", lr=1.0, momentum=0.0, clip_norm=0)
-    program = make_program(programs.Linear(), "classification", settings, steps_per_epoch=5)
+    program = make_program(
+        programs.Linear(), Classification(programs.CLASSES), settings, steps_per_epoch=5
+    )
     params = {"w": np.ones((2, 2), np.float32)}
     state, moved = program.optimizer.init(params), []
     for _ in range(16):
@@ -261,7 +264,7 @@ def test_auxiliary_losses_are_minimised_and_told_apart():
     np.testing.assert_allclose(sums["loss"], loss, rtol=1e-5)
     np.testing.assert_allclose(sums["auxiliary/own"], loss / 2, rtol=1e-5)
     np.testing.assert_allclose(sums["auxiliary/size"], 0.2 * np.sum(z**2), rtol=1e-5)
-    told = metrics.finalise("classification", sums)
+    told = program.task.finalise(sums)
     assert told["auxiliary/own"] == pytest.approx(told["loss"] / 2, rel=1e-5)
 
 

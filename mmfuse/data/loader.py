@@ -2,7 +2,8 @@
 
 A prepared dataset (`datasets`) is read by random access without TensorFlow. Preprocessing is fitted
 on the training split. What comes out is a tree ``{"inputs": {modality: x}, "masks": {modality:
-mask}, "label": y}`` with a leading example axis.
+mask}, "label": y}`` with a leading example axis, and ``"given"`` where the task gives its head
+more than the fused tokens.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from mmfuse.data.datasets import files_fingerprint
 from mmfuse.data.preprocess import build_preprocessor
 from mmfuse.errors import InputError, RowError, nearest
 from mmfuse.processes import part
+from mmfuse.tasks import make_task
 
 FIT_LIMIT = 20_000  # training examples that statistics and vocabularies are taken from, at most,
 FIT_BYTES = 2**29  # and the bytes of them as they are stored, about
@@ -34,7 +36,7 @@ Batch = dict
 class Dataset:
     """One prepared and preprocessed dataset.
 
-    Attributes: ``card`` (the builder's metadata), ``sizes`` {split: n}, ``modalities``,
+    Attributes: ``card`` (the builder's metadata), ``task``, ``sizes`` {split: n}, ``modalities``,
     ``preprocessors`` {modality: fitted}, ``fingerprint`` (sha256 of files and preprocessing),
     ``example_bytes`` (of one preprocessed example), ``resident`` (whether the training split is
     held as arrays), ``test_openings`` (who opened the test split, and for what).
@@ -43,6 +45,7 @@ class Dataset:
     def __init__(self, builder, preprocess: dict[str, dict], *, resident_bytes: int):
         self._builder = builder
         self.card = dict(builder.info.metadata)
+        self.task = make_task(self.card)
         self.modalities = tuple(sorted(preprocess))
         self.sizes = {
             split: builder.info.splits[split].num_examples for split in builder.info.splits
@@ -64,15 +67,8 @@ class Dataset:
         self.test_openings: list[dict[str, str]] = []
         self._sealed = ""  # why nobody may open the test split now
 
-    @property
-    def outputs(self) -> int:
-        """Width of the head: the number of classes, or 1 for regression."""
-        return self.card["classes"] if self.card["task"] == "classification" else 1
-
     def _bytes_per_example(self) -> int:
-        example = self.batch("train", range(1))
-        parts = [*example["inputs"].values(), *example["masks"].values(), example["label"]]
-        return sum(part.nbytes for part in parts)
+        return sum(part.nbytes for part in jax.tree.leaves(self.batch("train", range(1))))
 
     def _columns(self, split: str, indices) -> dict[str, list]:
         if split not in self._sources:
@@ -116,20 +112,10 @@ class Dataset:
                     np.argmin(np.isfinite(inputs[name]).reshape(len(inputs[name]), -1).all(1))
                 )
                 raise InputError(f"NaN or Inf in '{name}' of {_where(columns, split, bad)}")
-        return {"inputs": inputs, "masks": masks, "label": self._labels(columns, split)}
-
-    def _labels(self, columns: dict[str, list], split: str) -> np.ndarray:
-        if self.card["task"] != "classification":
-            return np.array(columns["label"], np.float32)
-        labels = np.array(columns["label"], np.int32)
-        wrong = (labels < 0) | (labels >= self.card["classes"])
-        if wrong.any():
-            bad = int(np.argmax(wrong))
-            raise InputError(
-                f"label {labels[bad]} of {_where(columns, split, bad)} is outside "
-                f"0..{self.card['classes'] - 1}"
-            )
-        return labels
+        with _rows_named("label", columns, split):
+            label, given = self.task.labels(columns), self.task.given(columns)
+        batch = {"inputs": inputs, "masks": masks, "label": label}
+        return batch if given is None else batch | {"given": given}
 
     def train_arrays(self) -> Batch | None:
         """The whole training split when it is resident, else None."""

@@ -14,11 +14,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from mmfuse.metrics import METRICS
 from mmfuse.parallel import Devices
 from mmfuse.probing.explain import explain, without_tokens
 from mmfuse.probing.scores import finalised
 from mmfuse.restored import Finished
+from mmfuse.tasks import METRICS
 
 SHARES = (0.1, 0.25, 0.5)  # of the real tokens of each modality
 DRAWS = 5  # random deletions that are averaged
@@ -138,4 +138,4 @@ def _joined(parts: list[dict], batches: list[dict]) -> dict[str, Any]:
 
 def hurts(metric: str, before: float, after: float) -> float:
     """By how much the score got worse, in the metric's unit."""
-    return (before - after) if METRICS[metric][1] else (after - before)
+    return (before - after) if METRICS[metric] else (after - before)

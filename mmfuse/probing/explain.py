@@ -14,7 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmfuse.errors import InputError
 from mmfuse.fusion.base import flatten
+from mmfuse.tasks import Classification, Task
 
 NODES = 32  # of the quadrature of integrated gradients
 Array = jax.Array
@@ -92,7 +94,7 @@ def integrated_gradients(
     return {m: flatten(jnp.sum(x * mean[m], axis=-1)) for m, x in tokens.items()}
 
 
-def explain(model: nn.Module, task: str, params: Any, batch: dict, few: int) -> dict[str, Any]:
+def explain(model: nn.Module, task: Task, params: Any, batch: dict, few: int) -> dict[str, Any]:
     """Everything that is told of one replica's look at a batch (leaves [B, ...]).
 
     Returns a dict with ``attention`` and ``gradients`` {modality: [B, N]}, ``masks`` {modality: [B,
@@ -104,11 +106,14 @@ def explain(model: nn.Module, task: str, params: Any, batch: dict, few: int) -> 
     tokens, there = model.apply({"params": params}, inputs, masks, train=False, method="encode")
 
     def fuse(at):
-        return model.apply({"params": params}, at, there, train=False, method="fuse")
+        given = batch.get("given")
+        return model.apply({"params": params}, at, there, given, train=False, method="fuse")
 
     output, fused = fuse(tokens)
+    if output.ndim != 2:
+        raise InputError("what this task generates is no single score that could be explained")
     chosen = jnp.argmax(output, axis=-1)
-    if task != "classification":
+    if not isinstance(task, Classification):
         chosen = jnp.zeros_like(chosen)
 
     def explained(at):
@@ -136,5 +141,8 @@ def without_tokens(model: nn.Module, params: Any, batch: dict, kept: dict[str, A
     tokens, there = model.apply({"params": params}, inputs, masks, train=False, method="encode")
     there = {m: mask & kept[m].reshape(mask.shape) for m, mask in there.items()}
     tokens = {m: jnp.where(there[m][..., None], x, 0).astype(x.dtype) for m, x in tokens.items()}
-    output, fused = model.apply({"params": params}, tokens, there, train=False, method="fuse")
+    given = batch.get("given")
+    output, fused = model.apply(
+        {"params": params}, tokens, there, given, train=False, method="fuse"
+    )
     return output, fused.losses

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from mmfuse.data.loader import Dataset
+from mmfuse.model import model_inputs
 from mmfuse.parallel import Devices
 from mmfuse.restored import Finished
 
@@ -24,14 +25,14 @@ def forward_calls(row: Finished, dataset: Dataset, devices: Devices) -> list[Cal
     params = devices.replicate(jax.tree.map(lambda x: x[0], row.params))
     whole = dataset.batch("valid", np.arange(max(BATCHES)) % dataset.sizes["valid"])
 
-    def forward(params, inputs, masks, *, axis_name):
-        return row.built.model.apply({"params": params}, inputs, masks, train=False)[0]
+    def forward(params, *inputs, axis_name):
+        return row.built.model.apply({"params": params}, *inputs, train=False)[0]
 
     calls = []
     for size in BATCHES:
-        inputs, masks = jax.tree.map(lambda x, n=size: x[:n], (whole["inputs"], whole["masks"]))
-        program = devices.compile(forward, (params, inputs, masks), (None,) * 3)
-        placed = program.place(params, inputs, masks)
+        args = (params, *jax.tree.map(lambda x, n=size: x[:n], model_inputs(whole)))
+        program = devices.compile(forward, args, (None,) * len(args))
+        placed = program.place(*args)
         calls.append(lambda f=program, x=placed: jax.block_until_ready(f.run(x)))
     return calls
 

@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from mmfuse import metrics
 from mmfuse.parallel import Compiled, Devices
 from mmfuse.probing.points import CHANGES, Point
 from mmfuse.restored import Finished
+from mmfuse.tasks import Sums, Task
 from mmfuse.transforms import Transform
 from mmfuse.transforms.apply import EVALUATION, apply
 
@@ -68,7 +68,7 @@ def scores(
     return [finalised(program.task, total, len(row.seeds)) for total in sums]
 
 
-def finalised(task: str, sums: metrics.Sums, replicas: int) -> list[dict]:
+def finalised(task: Task, sums: Sums, replicas: int) -> list[dict]:
     """The metrics of each replica from sums with a leading replica axis."""
     lanes = [jax.tree.map(lambda s, i=i: s[i], sums) for i in range(replicas)]
-    return [metrics.finalise(task, lane) for lane in lanes]
+    return [task.finalise(lane) for lane in lanes]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.special import bdtr, stdtr, stdtrit
@@ -18,7 +19,7 @@ from mmfuse.stats.differences import holm
 DRAWS = 2000
 CHUNK = 2**22  # numbers drawn at a time
 
-Predictions = Mapping[str, np.ndarray]  # {"output" [N, C], "label" [N]}
+Predictions = Mapping[str, Any]  # {"output" [N, C], "label" [N]}, or dicts of arrays [N, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,13 +120,13 @@ def compare_items(
     if a is None or b is None or a.shape[1] < 2:
         return None
     first = seeds[0]
-    if not np.array_equal(runs[first]["label"], other[first]["label"]):
+    if not _equal(runs[first].get("label"), other[first].get("label")):
         raise ValueError("the two rows were tested on other labels")
     d = a - b
     error, mean = _error(d), float(d.mean())
     low, high = bootstrap(d.mean(0))
     both_error, both_low, both_high = crossed(d)
-    counted = metric in COUNTED
+    counted = metric in COUNTED and not isinstance(runs[first]["output"], Mapping)
     return ItemTest(
         n=d.shape[1],
         seeds=len(seeds),
@@ -204,10 +205,22 @@ def crossed(
 
 
 def _scores(metric: str, runs: Mapping[int, Predictions], seeds: list[int]) -> np.ndarray | None:
-    if metric not in SCORES or not seeds:
+    if not seeds:
+        return None
+    if isinstance(runs[seeds[0]]["output"], Mapping):  # the scores themselves, by metric
+        kept = [runs[s]["output"].get(metric) for s in seeds]
+        return None if kept[0] is None else np.stack(kept).astype(np.float64)
+    if metric not in SCORES:
         return None
     score = SCORES[metric]
     return np.stack([score(runs[s]["output"], runs[s]["label"]) for s in seeds])
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """Whether two labels, arrays or dicts of arrays, are the same."""
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
+    return np.array_equal(a, b)
 
 
 def _error(scores: np.ndarray) -> float:

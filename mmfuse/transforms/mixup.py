@@ -41,6 +41,8 @@ class Mixup(Transform):
         }
 
     def check(self, example: Example) -> None:
+        if "given" in example:
+            raise InputError("what this task gives its head belongs to one example: do not mix two")
         for name, x in example["inputs"].items():
             if kind(x, example["masks"][name]) == "tokens":
                 raise InputError(

@@ -1,6 +1,8 @@
-"""Heads: from fused tokens to the task's output."""
+"""The head of all tasks whose output is one vector."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -23,7 +25,9 @@ class PooledHead(nn.Module):
     outputs: int
 
     @nn.compact
-    def __call__(self, fused: Fused) -> jax.Array:
+    def __call__(
+        self, fused: Fused, encoded: Any = None, given: Any = None, *, train: bool = False
+    ) -> jax.Array:
         if fused.decided:
             return self._checked(fused.tokens[:, 0, 0])
         pooled = masked_mean(fused.tokens, fused.mask, axis=(1, 2))
@@ -36,6 +40,3 @@ class PooledHead(nn.Module):
                 f", but the task has {self.outputs}"
             )
         return scores
-
-
-HEADS = {"classification": PooledHead, "regression": PooledHead, "sentiment": PooledHead}

@@ -1,0 +1,17 @@
+"""Heads and decoders: from fused tokens to the output of a task.
+
+``head(fused, encoded, given, train=...)``: ``fused`` is what the fusion returned; ``encoded``
+``{modality: (tokens [B, T, S, D], mask [B, T, S])}`` is what the encoders made of the modalities
+that the fusion reads; ``given`` is the tree that the task adds, or None. A head never reads more of
+the input than the fusion does.
+"""
+
+from mmfuse.decoders.picture import PictureCNN
+from mmfuse.decoders.pointer import MatchingHead, PointerHead
+from mmfuse.decoders.pooled import PooledHead
+from mmfuse.decoders.sequence import LSTMSound, LSTMWords, TransformerSound, TransformerWords
+
+__all__ = [
+    "LSTMSound", "LSTMWords", "MatchingHead", "PictureCNN", "PointerHead", "PooledHead",
+    "TransformerSound", "TransformerWords",
+]  # fmt: skip

@@ -1,0 +1,122 @@
+"""Generating sequences, words or sound, with teacher forcing."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmfuse.decoders import LSTMSound, LSTMWords, TransformerSound, TransformerWords
+from mmfuse.errors import RowError
+from mmfuse.tasks.base import Columns, Sums, Task, masked, whole_numbers
+
+PADDING = 0  # The id behind the end of a text, and in front of its first word.
+
+
+@dataclasses.dataclass(frozen=True)
+class Words(Task):
+    """A text: logits [B, T, V], label int [B, T], the ids of its words, behind its end 0.
+
+    A text ends with the id ``end``, which is among its words; what is fixed by the language alone,
+    such as a speaker's name in front, belongs into the input.
+    """
+
+    vocabulary: int
+    end: int = 1
+    metrics: ClassVar = {"perplexity": False, "word_accuracy": True}
+    heads: ClassVar = {"lstm": LSTMWords, "transformer": TransformerWords}
+
+    def sizes(self) -> dict:
+        return {"vocabulary": self.vocabulary}
+
+    def labels(self, columns: Columns) -> np.ndarray:
+        ids = whole_numbers(columns, self.vocabulary)
+        there = ids != PADDING
+        wrong = ~there[:, 0] | (there[:, 1:] & ~there[:, :-1]).any(axis=1)
+        if wrong.any():
+            problem = f"a text must have a word, and {PADDING} only behind its last one"
+            raise RowError(int(np.argmax(wrong)), problem)
+        return ids
+
+    def given(self, columns: Columns) -> dict[str, np.ndarray]:
+        return {"previous": late(np.array(columns["label"], np.int32))}
+
+    def loss(self, output: jax.Array, label: jax.Array, *, smoothing: float = 0.0) -> jax.Array:
+        """``-log p(text)``, the sum over its words; of a smoothed word, see classification."""
+        log_p = jax.nn.log_softmax(output)
+        right = jnp.take_along_axis(log_p, label[..., None], axis=-1)[..., 0]
+        each = -((1 - smoothing) * right + smoothing * jnp.mean(log_p, axis=-1))
+        return jnp.sum(jnp.where(label != PADDING, each, 0), axis=-1)
+
+    def sums(self, output: jax.Array, label: jax.Array, weight: jax.Array) -> Sums:
+        """Sums of ``-log p(text)``, of words, and of words that the highest logit tells."""
+        kept, there = self.kept_output(output, label), label != PADDING
+        hits = jnp.sum(there & (jnp.argmax(output, axis=-1) == label), axis=-1)
+        return {name: weight @ x for name, x in (kept | {"hits": hits}).items()}
+
+    def scores(self, sums: Mapping[str, np.ndarray]) -> dict:
+        """Perplexity, ``exp`` of the mean ``-log p`` of a word, ends counted; share of hits."""
+        words, each = float(sums["words"]), float(sums["nll"]) / float(sums["words"])
+        perplexity = math.exp(each) if each < 700 else math.inf  # the largest float64 is near e^709
+        return {"perplexity": perplexity, "word_accuracy": float(sums["hits"]) / words}
+
+    def kept_output(self, output: jax.Array, label: jax.Array) -> dict[str, jax.Array]:
+        """``-log p(text)`` and the number of its words, not the logits."""
+        words = jnp.sum(label != PADDING, axis=-1).astype(output.dtype)
+        return {"nll": self.loss(output, label), "words": words}
+
+
+@dataclasses.dataclass(frozen=True)
+class Sound(Task):
+    """Frames, of log-mel bands for one: prediction [B, T, F], label ``{"value", "mask" [B, T]}``.
+
+    ``shape`` is (T, F). In the dataset, ``label`` holds the frames and ``label_mask`` [T] which are
+    there. They should be standardised: the frame in front of the first is zeros.
+    """
+
+    shape: Sequence[int]
+    metrics: ClassVar = {"rmse": False}
+    heads: ClassVar = {"lstm": LSTMSound, "transformer": TransformerSound}
+
+    def sizes(self) -> dict:
+        return {"bands": self.shape[1]}
+
+    def labels(self, columns: Columns) -> dict[str, np.ndarray]:
+        return masked(columns, tuple(self.shape), tuple(self.shape[:1]))
+
+    def given(self, columns: Columns) -> dict[str, np.ndarray]:
+        return {"previous": late(self.labels(columns)["value"])}
+
+    def loss(self, output: jax.Array, label: dict, *, smoothing: float = 0.0) -> jax.Array:
+        """The mean squared error over the bands of all frames that are there; 0 without any."""
+        del smoothing
+        square = jnp.mean(jnp.square(output - label["value"]), axis=-1)
+        square = jnp.sum(jnp.where(label["mask"], square, 0), axis=-1)
+        return square / jnp.maximum(jnp.sum(label["mask"], axis=-1), 1)
+
+    def sums(self, output: jax.Array, label: dict, weight: jax.Array) -> Sums:
+        """Sums of the squared errors of frames, and of frames."""
+        frames = jnp.sum(label["mask"], axis=-1).astype(output.dtype)
+        return {"square": weight @ (self.loss(output, label) * frames), "frames": weight @ frames}
+
+    def scores(self, sums: Mapping[str, np.ndarray]) -> dict:
+        """Root mean squared error over the bands of all frames, with teacher forcing."""
+        frames = float(sums["frames"])
+        return {"rmse": (float(sums["square"]) / frames) ** 0.5 if frames else None}
+
+    def kept_output(self, output: jax.Array, label: dict) -> dict[str, jax.Array]:
+        """The mean squared error, not the frames."""
+        return {"square": self.loss(output, label)}
+
+    def kept_label(self, label: dict) -> dict[str, np.ndarray]:
+        return {"frames": np.sum(label["mask"], axis=-1)}
+
+
+def late(x: np.ndarray) -> np.ndarray:
+    """``x`` [B, T, ...] one step later: zeros first, and without its last step."""
+    return np.concatenate([np.zeros_like(x[:, :1]), x[:, :-1]], axis=1)

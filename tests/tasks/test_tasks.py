@@ -1,0 +1,90 @@
+"""What holds for every task."""
+
+import jax
+import numpy as np
+import pytest
+
+from mmfuse.errors import InputError
+from mmfuse.tasks import METRICS, TASKS, make_task, measures
+from tests.tasks import examples
+
+N = 37
+
+
+def summed(task, output, label, size):
+    """Metrics of batches of this size; what fills the last one weighs nothing."""
+    total = None
+    for start in range(0, N, size):
+        index = np.minimum(np.arange(start, start + size), N - 1)
+        weight = (np.arange(start, start + size) < N).astype(np.float32)
+        part = output[index], jax.tree.map(lambda x, index=index: x[index], label)
+        loss = task.loss(*part)
+        assert loss.shape == (size,)
+        sums = {"loss": loss @ weight, "count": weight.sum()} | task.sums(*part, weight)
+        sums = jax.device_get(sums)
+        total = sums if total is None else jax.tree.map(np.add, total, sums)
+    assert total["count"] == N
+    return task.finalise(total)
+
+
+def close(a, b):
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(close, a, b))
+    return a == b if a is None else a == pytest.approx(b, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_batches_and_padding_change_nothing(name):
+    rng, task = np.random.default_rng(1), examples.task(name)
+    output, label = examples.output(name, N, rng), task.labels(examples.columns(name, N, rng))
+    whole = summed(task, output, label, N)
+    for size in (1, 10, 64):
+        other = summed(task, output, label, size)
+        assert other.keys() == whole.keys()
+        for metric, value in whole.items():
+            assert close(value, other[metric]), metric
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_metric_is_computed_and_no_other_number(name):
+    rng, task = np.random.default_rng(2), examples.task(name)
+    output, label = examples.output(name, N, rng), task.labels(examples.columns(name, N, rng))
+    found = summed(task, output, label, N)
+    numbers = {metric for metric, value in found.items() if not isinstance(value, list)}
+    assert numbers == {metric for metric in METRICS if measures(metric, task)}
+    assert {*numbers} == {"loss", *task.metrics}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_what_is_kept_has_a_row_for_every_example(name):
+    rng, task = np.random.default_rng(3), examples.task(name)
+    output, label = examples.output(name, N, rng), task.labels(examples.columns(name, N, rng))
+    kept = {"output": task.kept_output(output, label), "label": task.kept_label(label)}
+    assert all(len(leaf) == N for leaf in jax.tree.leaves(kept))
+    assert sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(kept)) <= N * 4 * 64
+
+
+def test_a_metric_has_one_direction_in_all_tasks():
+    for task in TASKS.values():
+        assert task.metrics.items() <= METRICS.items()
+    lower = {name for name, higher in METRICS.items() if not higher}
+    assert {"loss", "mae", "rmse"} <= lower
+
+
+def test_what_a_card_must_say():
+    with pytest.raises(InputError, match=r"unknown task 'clasification'.*did you mean 'classif"):
+        make_task({"task": "clasification"})
+    with pytest.raises(InputError, match="task 'classification' must say 'classes' in its card"):
+        make_task({"task": "classification"})
+    assert make_task({"task": "classification", "classes": 3, "licence": "MIT"}).classes == 3
+
+
+def test_a_head_and_its_fields_are_named():
+    task = examples.task("classification")
+    assert task.head({}) == task.head({"name": "pooled"})
+    assert task.head({}).outputs == 4
+    with pytest.raises(InputError, match="no head 'poled'; did you mean 'pooled'"):
+        task.head({"name": "poled"})
+    for field in ("outputs", "widht"):  # the first is the task's own to say
+        with pytest.raises(InputError, match=f"'pooled' has no field '{field}'"):
+            task.head({field: 3})
