@@ -177,7 +177,7 @@ def test_learning_rates_without_sense(lr):
         ("optimizer", "adam", "unknown .*optimizer 'adam'; allowed: adamw, sgd; did you mean"),
         ("schedule", "cosin", "unknown .*schedule 'cosin'; .*did you mean 'cosine'"),
         ("select", "acuracy", "unknown .*select 'acuracy'; .*did you mean 'accuracy'"),
-        ("select", "first", "unknown .*select 'first'; allowed: .*, loss, last"),
+        ("select", "first", "unknown .*select 'first'; allowed: loss, accuracy, .*, last"),
         ("select", "test accuracy", "select 'test accuracy': .* chosen on validation, never on"),
         ("select", "test/loss", "select 'test/loss': .* chosen on validation, never on test"),
     ],
