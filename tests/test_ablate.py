@@ -12,6 +12,7 @@ import pytest
 from experiments import cli
 from mmfuse.lock import Lock
 from mmfuse.params import load_params
+from mmfuse.tables import FORMATS
 from mmfuse.workdir import Workdir
 
 pytest_plugins = ["tests.commands"]
@@ -50,7 +51,7 @@ def test_an_ablation_from_config_to_table(command, tmp_path):
     after = stamps(work)
     assert all(after[path] == stamp for path, stamp in first.items())
     assert {p.name for p in work.iterdir()} == {
-        "ablation.json", "runs", "table.md", "table.csv", "table.tex", "table.json"
+        "ablation.json", "runs", *(f"table.{name}" for name in FORMATS)
     }  # fmt: skip
     assert not list(work.rglob("checkpoints"))
     check_records(work)
