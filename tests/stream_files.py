@@ -3,15 +3,40 @@
 from pathlib import Path
 
 import numpy as np
+import scipy.io
 
-from mmfuse.data import waimai_10k
+from mmfuse.data import polymusic, waimai_10k
 from tests.avmnist_files import trusted_file
+
+PIECES = {"train": (9, 5), "valid": (4,), "test": (6, 3)}
 
 
 def place(root: Path, source) -> Path:
     path = root / source.path
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def pieces(seed: int) -> dict[str, list[np.ndarray]]:
+    """Rolls with 0 to 6 notes a step."""
+    rng, found = np.random.default_rng(seed), {}
+    for split, lengths in PIECES.items():
+        rolls = [np.zeros((n, 88), np.uint8) for n in lengths]
+        for roll in rolls:
+            for keys in roll:
+                keys[rng.choice(88, rng.integers(0, 7), replace=False)] = 1
+        found[split] = rolls
+    return found
+
+
+def write_pieces(root: Path, **changed: list) -> None:
+    for seed, source in enumerate(polymusic.FILES.values()):
+        cells = {}
+        for split, rolls in (pieces(seed) | changed).items():
+            cells[polymusic.CELLS[split]] = cell = np.empty((1, len(rolls)), object)
+            for number, roll in enumerate(rolls):
+                cell[0, number] = roll
+        scipy.io.savemat(place(root, source), cells)
 
 
 def reviews() -> dict[str, np.ndarray]:
@@ -35,7 +60,7 @@ def write_reviews(root: Path, **changed: np.ndarray) -> None:
 def trust(root: Path, monkeypatch) -> None:
     """Makes the builders expect the sizes and hashes of those files that are in ``root``."""
     for module, name in (
-        (waimai_10k, "PACKED"),
+        (polymusic, "FILES"), (waimai_10k, "PACKED"),
         (waimai_10k, "TABLE"),
     ):  # fmt: skip
         old = getattr(module, name)

@@ -28,6 +28,7 @@ from mmfuse.data.mosi import Mosi
 from mmfuse.data.mustard import Mustard
 from mmfuse.data.mvsa_single import MvsaSingle
 from mmfuse.data.own.files import OwnFiles
+from mmfuse.data.polymusic import Polymusic
 from mmfuse.data.waimai_10k import Waimai10k
 from mmfuse.data.youtube import Youtube
 from mmfuse.errors import InputError, nearest
@@ -43,6 +44,7 @@ DATASETS = {
     "ict_mmmo": IctMmmo,
     "youtube": Youtube,
     "mustard": Mustard,
+    "polymusic": Polymusic,
     "waimai_10k": Waimai10k,
     "manifest": OwnFiles,
 }
