@@ -5,16 +5,47 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
-from mmfuse.data import polymusic, waimai_10k
+from mmfuse.data import maec, polymusic, waimai_10k
 from tests.avmnist_files import trusted_file
 
+CALLS = {"train": (4, 6, 5), "valid": (3,), "test": (7, 2)}
 PIECES = {"train": (9, 5), "valid": (4,), "test": (6, 3)}
+ORDER = ("Mean", "Minimum intensity", "Maximum intensity")
+WORDS = [f"word{i}" for i in range(16)]
 
 
 def place(root: Path, source) -> Path:
     path = root / source.path
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def calls() -> dict[str, np.ndarray]:
+    """The arrays of the packed file; the last call has lowest and highest in their order."""
+    rng, sizes = np.random.default_rng(1), [n for of in CALLS.values() for n in of]
+    rows = sum(sizes)
+    voice = rng.normal(50, 10, (rows, 29)).astype(np.float32)
+    voice[:, 1], voice[:, 2] = voice[:, 0] + 20, voice[:, 0] - 20
+    voice[-sizes[-1] :, 1:3] = voice[-sizes[-1] :, [2, 1]]
+    voice[3, 2] = voice[-1, 1] = -300
+    voice[0, 5] = 1e6
+    defined = rng.random((rows, 29)) < 0.9
+    defined[:, :3] = True
+    said = [f"Call {i} is naïve, {WORDS[i % 16]} and {WORDS[i % 5]}.".encode() for i in range(rows)]
+    return {
+        "call": np.array([f"2015_{i}" for i in range(len(sizes))]),
+        "split": np.array([split for split, of in CALLS.items() for _ in of]),
+        "n_sentences": np.array(sizes, np.int32),
+        "audio_feat": np.where(defined, voice, 0),
+        "audio_defined": np.packbits(defined, axis=1),
+        "audio_name": np.array([*ORDER, *(f"feature {i}" for i in range(26))]),
+        "sentence_utf8": np.frombuffer(b"".join(said), np.uint8),
+        "sentence_offset": np.cumsum([0, *map(len, said)]).astype(np.int32),
+    }
+
+
+def write_calls(root: Path, **changed: np.ndarray) -> None:
+    np.savez(place(root, maec.PACKED), **calls() | changed)
 
 
 def pieces(seed: int) -> dict[str, list[np.ndarray]]:
@@ -60,7 +91,7 @@ def write_reviews(root: Path, **changed: np.ndarray) -> None:
 def trust(root: Path, monkeypatch) -> None:
     """Makes the builders expect the sizes and hashes of those files that are in ``root``."""
     for module, name in (
-        (polymusic, "FILES"), (waimai_10k, "PACKED"),
+        (maec, "PACKED"), (polymusic, "FILES"), (waimai_10k, "PACKED"),
         (waimai_10k, "TABLE"),
     ):  # fmt: skip
         old = getattr(module, name)

@@ -24,6 +24,7 @@ from mmfuse.data.cub_image_text import CubImageText
 from mmfuse.data.easy_vqa import EasyVqa
 from mmfuse.data.helpdesk import Helpdesk
 from mmfuse.data.ict_mmmo import IctMmmo
+from mmfuse.data.maec import Maec
 from mmfuse.data.mosi import Mosi
 from mmfuse.data.mustard import Mustard
 from mmfuse.data.mvsa_single import MvsaSingle
@@ -44,6 +45,7 @@ DATASETS = {
     "ict_mmmo": IctMmmo,
     "youtube": Youtube,
     "mustard": Mustard,
+    "maec": Maec,
     "polymusic": Polymusic,
     "waimai_10k": Waimai10k,
     "manifest": OwnFiles,
