@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
-from mmfuse.data import maec, polymusic, waimai_10k
+from mmfuse.data import maec, onecommon, polymusic, waimai_10k
 from tests.avmnist_files import trusted_file
 
+DIALOGUES = {"train": 60, "valid": 4, "test": 5}
 CALLS = {"train": (4, 6, 5), "valid": (3,), "test": (7, 2)}
 PIECES = {"train": (9, 5), "valid": (4,), "test": (6, 3)}
 ORDER = ("Mean", "Minimum intensity", "Maximum intensity")
@@ -18,6 +19,31 @@ def place(root: Path, source) -> Path:
     path = root / source.path
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def write_dialogues(root: Path) -> None:
+    rng = np.random.default_rng(0)
+    for split, count in DIALOGUES.items():
+        lines = []
+        for number in range(count):
+            view = (rng.integers(-50, 50, (7, 4)) / 75).round(4)
+            turns = [" ".join(rng.choice(WORDS, 4)) for _ in range(2 + number % 4)]
+            for side in range(1 if split == "train" else 2):
+                # The same dot, moved: dot 2 of one side is dot 4 of the other, if they agree.
+                seen = np.roll(view, 2 * side, axis=0) + np.array([0.01 * side] * 2 + [0, 0])
+                who = ("YOU", "THEM") if number % 2 == side else ("THEM", "YOU")
+                target = 2 + 2 * side if number % 3 else 2
+                lines.append(line(seen, turns, who, target))
+        place(root, onecommon.FILES[split]).write_text("\n".join(lines) + "\n")
+
+
+def line(view, turns, who=("YOU", "THEM"), target=0) -> str:
+    numbers = " ".join(str(value) for value in np.ravel(view))
+    said = " ".join(f"{who[i % 2]}: {words} <eos>" for i, words in enumerate(turns))
+    return (
+        f"<input> {numbers} </input> <dialogue> {said} <selection> </dialogue> "
+        f"<output> {target} </output>"
+    )
 
 
 def calls() -> dict[str, np.ndarray]:
@@ -91,7 +117,7 @@ def write_reviews(root: Path, **changed: np.ndarray) -> None:
 def trust(root: Path, monkeypatch) -> None:
     """Makes the builders expect the sizes and hashes of those files that are in ``root``."""
     for module, name in (
-        (maec, "PACKED"), (polymusic, "FILES"), (waimai_10k, "PACKED"),
+        (onecommon, "FILES"), (maec, "PACKED"), (polymusic, "FILES"), (waimai_10k, "PACKED"),
         (waimai_10k, "TABLE"),
     ):  # fmt: skip
         old = getattr(module, name)

@@ -28,6 +28,7 @@ from mmfuse.data.maec import Maec
 from mmfuse.data.mosi import Mosi
 from mmfuse.data.mustard import Mustard
 from mmfuse.data.mvsa_single import MvsaSingle
+from mmfuse.data.onecommon import Onecommon
 from mmfuse.data.own.files import OwnFiles
 from mmfuse.data.polymusic import Polymusic
 from mmfuse.data.waimai_10k import Waimai10k
@@ -45,6 +46,7 @@ DATASETS = {
     "ict_mmmo": IctMmmo,
     "youtube": Youtube,
     "mustard": Mustard,
+    "onecommon": Onecommon,
     "maec": Maec,
     "polymusic": Polymusic,
     "waimai_10k": Waimai10k,
