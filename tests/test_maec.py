@@ -113,6 +113,15 @@ def test_words_of_the_next_sentence(folder, tmp_path):
     assert make_task(builder.info.metadata).labels(columns).shape == (12, 4)
 
 
+def test_words_are_those_of_training_alone():
+    nothing = np.zeros((1, 29))
+    said = {"train": "beta alpha alpha", "valid": "gamma " * 9, "test": "delta " * 9}
+    calls = [maec_sources.Call(s, s, [words], nothing, nothing > 0) for s, words in said.items()]
+    assert maec.frequent(calls, 2) == ["alpha", "beta"]
+    with pytest.raises(InputError, match="only 2 words"):
+        maec.frequent(calls, 3)
+
+
 def test_too_many_words_are_refused(folder, tmp_path):
     with pytest.raises(InputError, match="words 501, but training has only"):
         prepared(folder, tmp_path / "data", target="words", words=501)

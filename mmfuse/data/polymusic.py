@@ -118,6 +118,7 @@ class Polymusic(builder.RawBuilder):
             "traps": [
                 VOICE_TRAPS[config.corpus],
                 "A step of zeros is a rest, not a missing step: do not use zero_is_missing.",
+                "Keys are switches, some of them rare: preprocess them with scale='none'.",
                 "The loss is the sum over 88 keys, its mean over steps; some papers take the mean "
                 "over the steps of a piece first, and then over pieces.",
                 f"An example shows {config.history} steps, published models the whole past. The "
