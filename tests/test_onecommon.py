@@ -166,6 +166,23 @@ def test_a_place_with_few_turns_draws_from_later_ones_and_the_last_from_before(f
         Answers(train[:5], words)
 
 
+def test_wrong_answers_are_of_other_dialogues_and_none_comes_twice():
+    def side(number, said):
+        turns = tuple((YOU, words) for words in said)
+        return onecommon.Side(f"s{number}", f"s{number}", np.zeros((7, 4)), turns, 0)
+
+    train = [side(0, [f"mine{i}" for i in range(30)])]
+    train += [side(1 + i, [f"other{i}" if i < 12 else "same"]) for i in range(60)]
+    words, rng = Words.fit(train, 1, 4), np.random.default_rng(0)
+    answers, right = Answers(train, words), words("mine0")
+    allowed = {words(f"other{i}").tobytes() for i in range(12)} | {words("same").tobytes()}
+    for _ in range(20):
+        found, label = answers.draw("s0", 0, right, rng)
+        rows = [ids.tobytes() for ids in found]
+        assert rows.pop(label) == right.tobytes()
+        assert len(set(rows)) == 9 and set(rows) <= allowed
+
+
 def test_the_seed_draws_other_answers_and_the_same_seed_the_same_bytes(folder, tmp_path):
     a, b = (prepared(folder, tmp_path / n, task="response", **WORDY) for n in "ab")
     other = prepared(folder, tmp_path / "a", task="response", seed=1, **WORDY)
