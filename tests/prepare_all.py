@@ -25,6 +25,10 @@ FORMS = {  # more than the default form of a dataset
     "avmnist": [FEW, FEW | {"protocol": "speaker", "snr_db": 0.0}],
     "easy_vqa": [FEW],
     "helpdesk": [{"variant": "mixed", **FEW}],
+    "onecommon": [{}, {"view": "picture"}, {"task": "response"}, {"task": "generation"}],
+    "maec": [{}, {"target": "words", "history": 0}],
+    "polymusic": [{}, {"corpus": "nottingham", "history": 2, "every": 16}],
+    "waimai_10k": [{}, {"form": "upstream"}],
 }
 
 

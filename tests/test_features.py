@@ -116,6 +116,16 @@ def test_without_any_training_frame_values_pass_as_they_are():
     assert fitted.state()["counts"]["constant_columns"] == 3
 
 
+def test_without_scale_switches_stay_what_they_are():
+    train = [np.array([[0, 1, 0], [0, 0, 1]], np.uint8), np.zeros((1, 3), np.uint8)]
+    x, mask = make(scale="none").fit(train)(train)
+    np.testing.assert_array_equal(x, [train[0], np.zeros((2, 3))])
+    assert mask.tolist() == [[True, True], [True, False]]
+    gap = [np.array([np.nan, 2.0], np.float32), np.array([3.0, 4.0], np.float32)]
+    x, _ = make(scale="none", nan="zero").fit(gap)(gap)
+    assert x.tolist() == [[0, 2], [3, 4]]
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e39])
 def test_nan_and_inf_are_an_error_or_the_training_mean(bad):
     train = sequences([3, 2], dtype=np.float64)
@@ -164,6 +174,7 @@ def test_an_example_of_another_form_is_named_by_its_row(bad, said):
         ({"length": -1}, "length -1 must be a whole number"),
         ({"length": 2.5}, "length 2.5"),
         ({"side": "rigth"}, "did you mean 'right'"),
+        ({"scale": "row"}, "scale 'row' is not one of column, none"),
         ({"nan": "mean"}, "nan 'mean' is not one of error, zero"),
         ({"sentinel": float("nan")}, "sentinel nan"),
         ({"sentinel": "none"}, "sentinel 'none'"),

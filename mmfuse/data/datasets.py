@@ -25,10 +25,14 @@ from mmfuse.data.cub_image_text import CubImageText
 from mmfuse.data.easy_vqa import EasyVqa
 from mmfuse.data.helpdesk import Helpdesk
 from mmfuse.data.ict_mmmo import IctMmmo
+from mmfuse.data.maec import Maec
 from mmfuse.data.mosi import Mosi
 from mmfuse.data.mustard import Mustard
 from mmfuse.data.mvsa_single import MvsaSingle
+from mmfuse.data.onecommon import Onecommon
 from mmfuse.data.own.files import OwnFiles
+from mmfuse.data.polymusic import Polymusic
+from mmfuse.data.waimai_10k import Waimai10k
 from mmfuse.data.youtube import Youtube
 from mmfuse.errors import InputError, nearest
 
@@ -43,6 +47,10 @@ DATASETS = {
     "ict_mmmo": IctMmmo,
     "youtube": Youtube,
     "mustard": Mustard,
+    "onecommon": Onecommon,
+    "maec": Maec,
+    "polymusic": Polymusic,
+    "waimai_10k": Waimai10k,
     "manifest": OwnFiles,
 }
 

@@ -16,6 +16,7 @@ from mmfuse.errors import InputError, RowError, nearest
 
 SIDES = ("right", "left")
 NAN = ("error", "zero")
+SCALES = ("column", "none")
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -50,6 +51,8 @@ class Features(Stepwise):
       sentinel: the value that stands for "not measured"; None = there is none.
       zero_is_missing: whether a frame of zeros is no frame.
       nan: what NaN and Inf are: an "error" that names the example, or "zero".
+      scale: "column" as above; "none" keeps the values, and what is unknown is 0: for switches, of
+        which a rare one, standardised, would be many deviations large (the keys of a piano).
     """
 
     length: int = 0
@@ -57,12 +60,13 @@ class Features(Stepwise):
     sentinel: float | None = None
     zero_is_missing: bool = False
     nan: str = "error"
+    scale: str = "column"
     learned: Learned | None = dataclasses.field(default=None, metadata=LEARNED)
 
     def __post_init__(self):
         if type(self.length) is not int or self.length < 0:
             raise InputError(f"features: length {self.length!r} must be a whole number >= 0")
-        for field, allowed in (("side", SIDES), ("nan", NAN)):
+        for field, allowed in (("side", SIDES), ("nan", NAN), ("scale", SCALES)):
             value = getattr(self, field)
             if value not in allowed:
                 raise InputError(
@@ -86,6 +90,8 @@ class Features(Stepwise):
         """
         read = [self._read(frames, row, raw[0]) for row, frames in enumerate(raw)]
         mean, std, constant = _statistics(read, np.shape(raw[0])[-1])
+        if self.scale == "none":
+            mean, std = np.zeros_like(mean), np.ones_like(std)
         lengths = [len(values) for values, _, _ in read]
         vectors = np.ndim(raw[0]) == 1
         steps = 0 if vectors else self.length or max(lengths)
