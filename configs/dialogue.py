@@ -53,6 +53,7 @@ def selection():
                     },
                     "view": {"name": "features"},
                 },
+                "train_transforms": ({"name": "drop_frames", "modality": "dialogue", "p": 0.1},),
             },
             "encoders": {
                 "dialogue": {"name": "text_lstm", "features": FEATURES, "embed": 64},
@@ -60,7 +61,7 @@ def selection():
             },
             "head": {"hidden": 128},
             "train": {
-                "epochs": 15,
+                "epochs": 10,
                 "batch": 32,
                 "lr": 3e-3,
                 "weight_decay": 1e-2,
