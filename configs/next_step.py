@@ -49,7 +49,7 @@ def music(corpus):
             "conditions": {
                 "features": f"piano rolls, the last {STEPS} steps of each voice",
                 "split": "the data's own, by piece",
-                "protocol": "epoch chosen on validation pieces; mean over all steps",
+                "protocol": "mean over all steps; epoch chosen on validation pieces",
             },
             "data": {
                 "name": "polymusic",
