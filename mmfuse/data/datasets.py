@@ -19,6 +19,7 @@ from tensorflow_datasets.core import ExampleSerializer
 
 from mmfuse.data.avmnist import Avmnist
 from mmfuse.data.banking77 import Banking77
+from mmfuse.data.codex_s import CodexS
 from mmfuse.data.cub_image_text import CubImageText
 from mmfuse.data.easy_vqa import EasyVqa
 from mmfuse.data.helpdesk import Helpdesk
@@ -41,6 +42,7 @@ DATASETS = {
     "ict_mmmo": IctMmmo,
     "youtube": Youtube,
     "mustard": Mustard,
+    "codex_s": CodexS,
     "manifest": OwnFiles,
 }
 
