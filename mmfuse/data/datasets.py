@@ -25,6 +25,7 @@ from mmfuse.data.easy_vqa import EasyVqa
 from mmfuse.data.helpdesk import Helpdesk
 from mmfuse.data.ict_mmmo import IctMmmo
 from mmfuse.data.mosi import Mosi
+from mmfuse.data.movie_kg import MovieKg
 from mmfuse.data.mustard import Mustard
 from mmfuse.data.mvsa_single import MvsaSingle
 from mmfuse.data.own_files import OwnFiles
@@ -43,6 +44,7 @@ DATASETS = {
     "youtube": Youtube,
     "mustard": Mustard,
     "codex_s": CodexS,
+    "movie_kg": MovieKg,
     "manifest": OwnFiles,
 }
 
