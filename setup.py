@@ -42,7 +42,13 @@ setup(
     extras_require={
         "cuda12": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
-        "dev": ["pytest>=8", "pytest-cov>=5", "ruff>=0.9", "setuptools>=70.1"],
+        "dev": [
+            "pytest>=8",
+            "pytest-cov>=5",
+            "ruff>=0.9",
+            "setuptools>=70.1",
+            "statsmodels>=0.14.4",
+        ],
     },
     classifiers=[
         "Programming Language :: Python :: 3.11",

@@ -12,30 +12,22 @@ Task       10 digits; the picture keeps 4 principal components (28 % of the vari
 
 from ml_collections import ConfigDict
 
+from configs import check, rows
+
 FEATURES = 32
-
-
-def rows(features=FEATURES):
-    """Unimodal controls, late average, then one row per fusion method of the spine."""
-    unimodal = {
-        f"{name} only": {"fusion": {"name": "unimodal", "modality": name, "features": features}}
-        for name in ("image", "audio")
-    }
-    fused = {
-        "late average": {"name": "late_average", "features": features},
-        "concat": {"name": "concat", "features": features, "hidden": 64},
-        "GMU": {"name": "gmu", "features": features},
-        "TFN": {"name": "tfn", "features": features, "width": 24},
-        "EF-LSTM": {"name": "early_lstm", "features": features},
-        "cross-modal attention": {"name": "crossmodal", "features": features, "heads": 2},
-        "self + cross attention": {"name": "self_cross", "features": features},
-        "MBT": {"name": "mbt", "features": features, "heads": 2},
-    }
-    return unimodal | {name: {"fusion": fusion} for name, fusion in fused.items()}
+METHODS = {
+    "GMU": {"name": "gmu"},
+    "TFN": {"name": "tfn", "width": 24},
+    "EF-LSTM": {"name": "early_lstm"},
+    "cross-modal attention": {"name": "crossmodal", "heads": 2},
+    "self + cross attention": {"name": "self_cross"},
+    "MBT": {"name": "mbt", "heads": 2},
+}
 
 
 def get_config(argument=""):
     """A stated subset with spectrograms pooled to 28x28, for two CPU cores."""
+    check(argument, "full", "speaker", "smoke")
     config = ConfigDict(
         {
             "name": "avmnist",
@@ -77,7 +69,7 @@ def get_config(argument=""):
                 "select": "accuracy",
             },
             "parallel": {"mode": "pmap", "devices": 0},
-            "rows": rows(),
+            "rows": rows(("image", "audio"), METHODS, features=FEATURES, hidden=64),
         }
     )
     if argument == "full":
@@ -90,6 +82,4 @@ def get_config(argument=""):
         config.data.builder.update(n_train=400, n_valid=100, n_test=100)
         config.train.update(epochs=1, eval_batch=104)
         config.seeds = (0,)
-    elif argument:
-        raise ValueError(f"unknown argument '{argument}'; allowed: full, speaker, smoke")
     return config

@@ -10,6 +10,8 @@ Rows       a control with words one by one (their mean) and one with an LSTM; th
 
 from ml_collections import ConfigDict
 
+from configs import check
+
 FEATURES = 128
 LOCAL = {"text": {"name": "text_local", "features": FEATURES, "embed": 128}}
 LSTM = {"text": {"name": "text_lstm", "features": FEATURES, "embed": 128}}
@@ -33,6 +35,7 @@ def rows(features=FEATURES):
 
 def get_config(argument=""):
     """One text encoder, one budget."""
+    check(argument, "smoke")
     config = ConfigDict(
         {
             "name": "banking77",
@@ -62,6 +65,4 @@ def get_config(argument=""):
     if argument == "smoke":
         config.seeds = (0,)
         config.train.update(epochs=1, eval_batch=64)
-    elif argument:
-        raise ValueError(f"unknown argument '{argument}'; allowed: smoke")
     return config

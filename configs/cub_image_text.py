@@ -10,27 +10,19 @@ Rows       three fusions known on such features: TMC, a product of experts, MCB
 
 from ml_collections import ConfigDict
 
+from configs import check, rows
+
 FEATURES = 64
-
-
-def rows(features=FEATURES):
-    """Unimodal controls, late average, concat, then the three."""
-    unimodal = {
-        f"{name} only": {"fusion": {"name": "unimodal", "modality": name, "features": features}}
-        for name in ("image", "text")
-    }
-    fused = {
-        "late average": {"name": "late_average", "features": features},
-        "concat": {"name": "concat", "features": features, "hidden": 64},
-        "TMC": {"name": "tmc", "features": features},
-        "PoE": {"name": "poe", "features": features, "hidden": 64},
-        "MCB": {"name": "mcb", "features": features, "width": 1024},
-    }
-    return unimodal | {name: {"fusion": fusion} for name, fusion in fused.items()}
+METHODS = {
+    "TMC": {"name": "tmc"},
+    "PoE": {"name": "poe", "hidden": 64},
+    "MCB": {"name": "mcb", "width": 1024},
+}
 
 
 def get_config(argument=""):
     """Two small MLPs as encoders; every row has the same budget."""
+    check(argument, "smoke")
     config = ConfigDict(
         {
             "name": "cub_image_text",
@@ -55,12 +47,10 @@ def get_config(argument=""):
                 "select": "loss",
             },
             "parallel": {"mode": "pmap", "devices": 0},
-            "rows": rows(),
+            "rows": rows(("image", "text"), METHODS, features=FEATURES, hidden=64),
         }
     )
     if argument == "smoke":
         config.seeds = (0,)
         config.train.update(epochs=2, eval_batch=64)
-    elif argument:
-        raise ValueError(f"unknown argument '{argument}'; allowed: smoke")
     return config

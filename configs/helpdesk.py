@@ -6,26 +6,17 @@ Argument   the variant: redundant, unique, synergy, mixed (default); ``temporal`
 
 from ml_collections import ConfigDict
 
+from configs import rows
+
 FEATURES = 32
-
-
-def rows(features=FEATURES):
-    """Unimodal controls, late average, then one row per fusion method of the spine."""
-    unimodal = {
-        f"{name} only": {"fusion": {"name": "unimodal", "modality": name, "features": features}}
-        for name in ("text", "image", "audio")
-    }
-    fused = {
-        "late average": {"name": "late_average", "features": features},
-        "concat": {"name": "concat", "features": features, "hidden": 64},
-        "GMU": {"name": "gmu", "features": features},
-        "TFN": {"name": "tfn", "features": features, "width": 12},
-        "EF-LSTM": {"name": "early_lstm", "features": features},
-        "cross-modal attention": {"name": "crossmodal", "features": features, "heads": 2},
-        "self + cross attention": {"name": "self_cross", "features": features},
-        "MBT": {"name": "mbt", "features": features, "heads": 2},
-    }
-    return unimodal | {name: {"fusion": fusion} for name, fusion in fused.items()}
+METHODS = {
+    "GMU": {"name": "gmu"},
+    "TFN": {"name": "tfn", "width": 12},
+    "EF-LSTM": {"name": "early_lstm"},
+    "cross-modal attention": {"name": "crossmodal", "heads": 2},
+    "self + cross attention": {"name": "self_cross"},
+    "MBT": {"name": "mbt", "heads": 2},
+}
 
 
 def get_config(variant="mixed"):
@@ -59,6 +50,6 @@ def get_config(variant="mixed"):
                 "select": "accuracy",
             },
             "parallel": {"mode": "pmap", "devices": 0},
-            "rows": rows(),
+            "rows": rows(("text", "image", "audio"), METHODS, features=FEATURES, hidden=64),
         }
     )

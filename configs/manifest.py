@@ -13,7 +13,14 @@ Limits     text is cut after 32 words and sound after 5 seconds, pictures become
 
 from ml_collections import ConfigDict
 
+from configs import check, rows
+
 FEATURES = 32
+METHODS = {
+    "GMU": {"name": "gmu"},
+    "LMF": {"name": "lmf", "rank": 4},
+    "cross-modal attention": {"name": "crossmodal", "heads": 2},
+}
 
 
 def kinds(features=FEATURES):
@@ -45,24 +52,9 @@ def kinds(features=FEATURES):
     }
 
 
-def rows(features=FEATURES):
-    """A unimodal control for every column, late average, and four ways to fuse."""
-    unimodal = {"name": "unimodal", "modality": "{modality}", "features": features}
-    fused = {
-        "late average": {"name": "late_average", "features": features},
-        "concat": {"name": "concat", "features": features, "hidden": 64},
-        "GMU": {"name": "gmu", "features": features},
-        "LMF": {"name": "lmf", "features": features, "rank": 4},
-        "cross-modal attention": {"name": "crossmodal", "features": features, "heads": 2},
-    }
-    methods = {"{modality} only": unimodal} | fused
-    return {name: {"fusion": fusion} for name, fusion in methods.items()}
-
-
 def get_config(argument=""):
     """The base that every row shares; ``config.kinds`` stands in for the columns."""
-    if argument not in ("", "regression", "smoke"):
-        raise ValueError(f"unknown argument '{argument}'; allowed: regression, smoke")
+    check(argument, "regression", "smoke")
     metric = "mae" if argument == "regression" else "accuracy"
     config = ConfigDict(
         {
@@ -82,7 +74,7 @@ def get_config(argument=""):
                 "select": metric,
             },
             "parallel": {"mode": "pmap", "devices": 0},
-            "rows": rows(),
+            "rows": rows(("{modality}",), METHODS, features=FEATURES, hidden=64),
         }
     )
     if argument == "smoke":

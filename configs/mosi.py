@@ -7,16 +7,23 @@ Argument   none: features of Poria et al. 2017 on the bc-LSTM split, binary; 10 
            every training video
            ``published``: the same, trained for fixed epochs and tested on all 31 videos (752
            utterances), to be put beside published numbers
+           ``published_context``: that, with the 3 utterances before and after
            ``context``: with the 3 utterances before and after, where contextual fusions differ
            ``honest``: transcripts and voice on the official split, regression of the score
            ``honest_binary``: the same as two classes
            ``smoke``: one epoch, one seed, to see that everything runs
+Published  bc-LSTM 80.3 (Poria et al. 2017, whole videos, words + voice + face): beside it stand the
+           rows of ``published`` and ``published_context`` from ``late average`` on, which read all
+           three; nothing else here has the same features, split and modalities. A standard error
+           of an accuracy is 1.5 points on these 752 utterances, 1.8 on the official 686
 """
 
 from ml_collections import ConfigDict
 
-FEATURES = 16
-ARGUMENTS = ("published", "context", "honest", "honest_binary", "smoke")
+from configs import check, rows
+
+FEATURES, HIDDEN = 16, 32
+ARGUMENTS = ("published", "context", "published_context", "honest", "honest_binary", "smoke")
 HEADS = {"heads": 2}
 SPATIAL = {"TFN": {"name": "tfn", "width": 8}, "LMF": {"name": "lmf", "rank": 4}}
 VECTORS = SPATIAL | {"GMU": {"name": "gmu"}}
@@ -26,16 +33,6 @@ CONTEXT = SPATIAL | {
     "MulT": {"name": "mult", **HEADS},
 }
 WORDS = SPATIAL | {"MAG": {"name": "mag"}, "MulT": {"name": "mult", **HEADS}}
-
-
-def rows(modalities, methods, features=FEATURES):
-    """Unimodal controls, late average, concatenation, then the methods."""
-    controls = {f"{m} only": {"name": "unimodal", "modality": m} for m in modalities}
-    common = {"late average": {"name": "late_average"}, "concat": {"name": "concat", "hidden": 32}}
-    return {
-        name: {"fusion": {"features": features, **fusion}}
-        for name, fusion in (controls | common | methods).items()
-    }
 
 
 def utterances(context=0):
@@ -70,7 +67,9 @@ def utterances(context=0):
                 "select": "accuracy",
             },
             "parallel": {"mode": "pmap", "devices": 0},
-            "rows": rows(modalities, CONTEXT if context else VECTORS),
+            "rows": rows(
+                modalities, CONTEXT if context else VECTORS, features=FEATURES, hidden=HIDDEN
+            ),
         }
     )
 
@@ -82,31 +81,34 @@ def transcripts(task):
         "name": "mosi",
         "builder": {"features": "transcript", "split": "official", "task": task},
         "preprocess": {
-            "text": {"name": "text", "length": 48, "stop_words": False, "min_count": 2},
+            "text": {"name": "text", "length": 48, "min_count": 2},
             "audio": {"name": "features"},
         },
+        "train_transforms": ({"name": "drop_frames", "modality": "text", "p": 0.3},),
     }
     config.encoders = {
-        "text": {"name": "text_local", "features": FEATURES, "embed": 32},
+        "text": {"name": "text_local", "features": FEATURES, "embed": 64},
         "audio": {"name": "mlp", "features": FEATURES, "hidden": 16},
     }
-    config.rows = rows(("text", "audio"), WORDS)
-    config.train.update(epochs=10, lr=3e-3, weight_decay=0.3)
-    if task == "regression":
+    config.rows = rows(("text", "audio"), WORDS, features=FEATURES, hidden=HIDDEN)
+    # 1,284 utterances are soon known by heart: words drop out, and the loss chooses the epoch.
+    config.train.update(epochs=10, lr=3e-3, weight_decay=1.0)
+    if task == "binary":
+        config.train.update(label_smoothing=0.1, select="loss")
+    else:
         config.metric = config.train.select = "mae"
     return config
 
 
 def get_config(argument=""):
     """One table of MOSI; five seeds."""
-    if argument and argument not in ARGUMENTS:
-        raise ValueError(f"unknown argument '{argument}'; allowed: {', '.join(ARGUMENTS)}")
+    check(argument, *ARGUMENTS)
     if argument.startswith("honest"):
         config = transcripts("binary" if argument == "honest_binary" else "regression")
     else:
-        config = utterances(context=3 if argument == "context" else 0)
+        config = utterances(context=3 if argument.endswith("context") else 0)
     config.name = f"mosi/{argument or 'bclstm'}"
-    if argument == "published":
+    if argument.startswith("published"):
         config.data.builder.validation = "train"
         config.train.select = "last"
     elif argument == "smoke":

@@ -10,31 +10,21 @@ Caution    138 test lines: one standard error of an accuracy is 4 points. Some s
 
 from ml_collections import ConfigDict
 
+from configs import check, rows
+
 FEATURES = 16
 ARGUMENTS = ("0", "1", "2", "3", "4", "smoke")
 MODALITIES = ("utterance", "context", "speaker")
-FUSED = {
-    "late average": {"name": "late_average"},
-    "concat": {"name": "concat", "hidden": 32},
+METHODS = {
     "GMU": {"name": "gmu"},
     "LMF": {"name": "lmf", "rank": 4},
     "cross-modal attention": {"name": "crossmodal", "heads": 2},
 }
 
 
-def rows(features=FEATURES):
-    """Unimodal controls, late average, concatenation, and three fusions."""
-    controls = {f"{m} only": {"name": "unimodal", "modality": m} for m in MODALITIES}
-    return {
-        name: {"fusion": {"features": features, **fusion}}
-        for name, fusion in (controls | FUSED).items()
-    }
-
-
 def get_config(argument=""):
     """One fold; five seeds."""
-    if argument and argument not in ARGUMENTS:
-        raise ValueError(f"unknown argument '{argument}'; allowed: {', '.join(ARGUMENTS)}")
+    check(argument, *ARGUMENTS)
     fold = int(argument) if argument.isdigit() else 0
     words = {"name": "text", "stop_words": False, "min_count": 2}
     config = ConfigDict(
@@ -66,7 +56,7 @@ def get_config(argument=""):
                 "select": "accuracy",
             },
             "parallel": {"mode": "pmap", "devices": 0},
-            "rows": rows(),
+            "rows": rows(MODALITIES, METHODS, features=FEATURES, hidden=32),
         }
     )
     if argument == "smoke":

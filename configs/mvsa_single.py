@@ -10,27 +10,19 @@ Rows       three fusions known for such posts: GMU, FiLM, cross-modal attention
 
 from ml_collections import ConfigDict
 
+from configs import check, rows
+
 FEATURES = 64
-
-
-def rows(features=FEATURES):
-    """Unimodal controls, late average, concat, then the three."""
-    unimodal = {
-        f"{name} only": {"fusion": {"name": "unimodal", "modality": name, "features": features}}
-        for name in ("image", "text")
-    }
-    fused = {
-        "late average": {"name": "late_average", "features": features},
-        "concat": {"name": "concat", "features": features, "hidden": 64},
-        "GMU": {"name": "gmu", "features": features},
-        "FiLM": {"name": "film", "features": features, "condition": "text"},
-        "cross-modal attention": {"name": "crossmodal", "features": features, "heads": 2},
-    }
-    return unimodal | {name: {"fusion": fusion} for name, fusion in fused.items()}
+METHODS = {
+    "GMU": {"name": "gmu"},
+    "FiLM": {"name": "film", "condition": "text"},
+    "cross-modal attention": {"name": "crossmodal", "heads": 2},
+}
 
 
 def get_config(argument=""):
     """A small CNN on 32x32 pictures and an MLP per word, for two CPU cores."""
+    check(argument, "smoke")
     config = ConfigDict(
         {
             "name": "mvsa_single",
@@ -58,12 +50,10 @@ def get_config(argument=""):
                 "select": "loss",
             },
             "parallel": {"mode": "pmap", "devices": 0},
-            "rows": rows(),
+            "rows": rows(("image", "text"), METHODS, features=FEATURES, hidden=64),
         }
     )
     if argument == "smoke":
         config.seeds = (0,)
         config.train.update(epochs=1, eval_batch=64)
-    elif argument:
-        raise ValueError(f"unknown argument '{argument}'; allowed: smoke")
     return config

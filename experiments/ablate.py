@@ -3,6 +3,11 @@
     python -m experiments.ablate --config=configs/quickstart.py --workdir=runs/quickstart
     python -m experiments.ablate --config=... --workdir=... --rows='TFN|MBT' --config.train.epochs=3
     python -m experiments.ablate --config=... --dry_run
+    python -m experiments.ablate --config=... --workdir=... --config.parallel.mode=jit --distributed
+
+With --distributed the same command runs once per process, on one machine or on many, and trains one
+table on the devices of all: JAX finds the others by the scheduler (Slurm, Open MPI, Kubernetes,
+Cloud TPU), or by --distributed=HOST:PORT,NUMBER/PROCESSES. Only process 0 touches the workdir.
 
 Exit codes: 0 done, 2 bad input, 3 some runs failed (the table shows which), 130 and 143 on signals
 after saving.
@@ -10,7 +15,11 @@ after saving.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
+import io
+import itertools
 import re
 import shlex
 import shutil
@@ -18,6 +27,7 @@ import sys
 from pathlib import Path
 
 from experiments import cli
+from mmfuse import processes
 from mmfuse.ablation import Ablation, Row
 from mmfuse.budget import equal
 from mmfuse.build import Built, build, check_divisible, check_memory
@@ -41,6 +51,8 @@ def _parser() -> cli.Parser:
     parser.add_argument("--workdir", help="where runs, checkpoints and the table go")
     parser.add_argument("--rows", default="", help="train only rows whose name matches this regex")
     parser.add_argument("--dry_run", action="store_true", help="costs only; writes nothing")
+    parser.add_argument("--distributed", nargs="?", const=processes.CLUSTER,
+                        help="one of several processes: HOST:PORT,NUMBER/PROCESSES")  # fmt: skip
     parser.add_argument("--raw_data", help="folder of upstream files (or MMFUSE_RAW_DATA)")
     parser.add_argument("--data_dir", help="where prepared datasets lie (or TFDS_DATA_DIR)")
     return parser
@@ -52,6 +64,8 @@ def main(argv: list[str]) -> int:
     if not args.workdir and not args.dry_run:
         raise InputError("--workdir is missing: say where runs and the table go")
     _, ablation = cli.load(args.config, overrides)
+    if args.distributed:
+        processes.start(args.distributed)
     rows = _chosen(ablation, args.rows)
     for row in rows:
         _check_fusion(row, tuple(ablation.data["preprocess"]))
@@ -59,18 +73,7 @@ def main(argv: list[str]) -> int:
     devices = Devices(ablation.parallel["mode"], ablation.parallel["devices"], store)
     for row in rows:
         check_divisible(row, devices)
-    builder = make_builder(
-        ablation.data["name"],
-        ablation.data["builder"],
-        data_dir=args.data_dir,
-        raw_data=args.raw_data,
-    )
-    if args.workdir and Path(args.workdir).exists():
-        check_workdir(args.workdir, ablation.identity(), unknown=("data_fingerprint",))
-    prepare(builder)
-    dataset = Dataset(
-        builder, ablation.data["preprocess"], resident_bytes=ablation.data["resident_bytes"]
-    )
+    dataset = _dataset(ablation, args)
     rows = [equal(row, dataset, ablation.budget, store) for row in rows]
     built = [build(row, dataset, devices, ablation) for row in rows]
     if args.dry_run:
@@ -83,14 +86,38 @@ def main(argv: list[str]) -> int:
     setting = Setting(ablation, dataset, devices)
     identity = ablation.identity() | {"data_fingerprint": dataset.fingerprint}
     facts = {"baseline": ablation.baseline, "command": _command(argv)}
-    with open_workdir(args.workdir, identity, **facts) as workdir:
-        _check_same_code(setting, workdir)
+    processes.check_same("code, config or data", [setting.code, identity])
+    with contextlib.ExitStack() as held:
+        workdir = processes.told(
+            lambda: held.enter_context(open_workdir(args.workdir, identity, **facts))
+        )
+        processes.told(lambda: _check_same_code(setting, workdir))
         try:
             _train_all(setting, workdir, built, stop)
         except Interrupted:
             print("interrupted: the same command goes on from here", file=sys.stderr)
             return stop.exit_code
-        return _print_table(ablation, workdir, facts["command"])
+        return processes.told(lambda: _print_table(ablation, workdir, facts["command"]))
+
+
+def _dataset(ablation: Ablation, args) -> Dataset:
+    """The prepared dataset; the workdir is looked at first, since preparing may take long."""
+    data = ablation.data
+    make = functools.partial(
+        make_builder, data["name"], data["builder"], data_dir=args.data_dir, raw_data=args.raw_data
+    )
+    builder = make()
+
+    def check_and_prepare() -> None:
+        if args.workdir and Path(args.workdir).exists():
+            check_workdir(args.workdir, ablation.identity(), unknown=("data_fingerprint",))
+        prepare(builder)
+
+    processes.told(check_and_prepare)
+    if not processes.first():
+        builder = make()  # again, since it looks for what is there when it is made
+        prepare(builder)  # on a disk of its own
+    return Dataset(builder, data["preprocess"], resident_bytes=data["resident_bytes"])
 
 
 def _chosen(ablation: Ablation, pattern: str) -> list[Row]:
@@ -134,14 +161,16 @@ def _check_fusion(row: Row, modalities: tuple[str, ...]) -> None:
 
 def _train_all(setting: Setting, workdir: Workdir, built: list[Built], stop) -> None:
     groups = setting.ablation.groups()
-    todo = [
-        (row, seeds)
-        for row in built
-        for seeds in groups
-        if not all(workdir.has_record(row.row.name, seed) for seed in seeds)
-    ]
-    with Progress() as progress:
-        progress.start(len(built) * len(groups), done=len(built) * len(groups) - len(todo))
+    every = [(row, seeds) for row in built for seeds in groups]
+    missing = processes.told(
+        lambda: [
+            not all(workdir.has_record(row.row.name, seed) for seed in seeds)
+            for row, seeds in every
+        ]
+    )
+    todo = list(itertools.compress(every, missing))
+    with Progress(None if processes.first() else io.StringIO()) as progress:
+        progress.start(len(every), done=len(every) - len(todo))
         for row, seeds in todo:
             if stop():  # since the last dispatch of the row before: its records are written
                 raise Interrupted
@@ -168,13 +197,14 @@ def _train_one(setting: Setting, workdir: Workdir, built: Built, seeds, stop, pr
         setting.dataset,
         setting.devices,
         seeds,
-        Checkpoints(folder),
+        Checkpoints(folder) if processes.first() else None,
         stop=stop,
         report=report,
     )
     records = finish(setting, workdir, built, seeds, run, executables, clock)
-    shutil.rmtree(workdir.checkpoints(name), ignore_errors=True)
-    progress.finish_row(_brief(records))
+    if processes.first():
+        shutil.rmtree(workdir.checkpoints(name), ignore_errors=True)
+        progress.finish_row(_brief(records))
 
 
 def _brief(records: list[dict]) -> str:
@@ -213,6 +243,7 @@ def _print_table(ablation: Ablation, workdir: Workdir, command: str) -> int:
         rows=[row.name for row in ablation.rows],
         seeds=ablation.seeds,
         command=command,
+        predictions=workdir.predictions,
     )
     for name in FORMATS:
         workdir.write_table(name, render(table, name))

@@ -1,27 +1,33 @@
 """Shows that a training set larger than memory streams: flat memory, and a device that is busy.
 
     python -m experiments.bench_stream --config=configs/avmnist.py:full --rows=concat
-        [--gigabytes=20] [--seconds=60] [--config.seeds=0,]
+        [--gigabytes=20] [--seconds=60] [--config.seeds=0,] [--into=docs/streaming.md]
 
 Trains the first row that --rows matches on as many random examples as are GIGABYTES when decoded;
 each is made from its index when it is read (experiments/synthetic.py), so nothing lies on disk.
-After SECONDS of training it prints, per quarter of the time, the resident memory of this process,
-and at the end its peak and slope, the seconds of a dispatch, and the share of the time that the
-device waited: from the end of one dispatch to the start of the next. Nothing is written.
+After SECONDS of training it tells how the resident memory of this process grew, with a confidence
+interval and without the first quarter (allocators fill their pools then), and the share of the time
+that the device waited: from the end of one dispatch to the start of the next. --into writes it as a
+page. Dispatches should be short (--config.train.steps_per_dispatch), as memory is read after each.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
+import platform
 import re
 import resource
+import shlex
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import jax
 import numpy as np
+import scipy.stats
 
 from experiments import cli
 from experiments.synthetic import RandomBuilder
@@ -33,6 +39,9 @@ from mmfuse.errors import InputError, listed
 from mmfuse.loop import Run, Selection, dispatches, trained
 from mmfuse.parallel import Compiled, Devices
 from mmfuse.programs import compile_row
+from mmfuse.record import git_state, versions, write_atomic
+
+BLOCKS = 12  # the parts of a series that a trend is drawn through
 
 
 def _parser() -> cli.Parser:
@@ -41,6 +50,7 @@ def _parser() -> cli.Parser:
     parser.add_argument("--rows", default="")
     parser.add_argument("--gigabytes", type=float, default=20.0)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--into", help="the page to write")
     parser.add_argument("--raw_data")
     parser.add_argument("--data_dir")
     return parser
@@ -66,7 +76,7 @@ class Watched:
 
     train: Compiled
     begun: list[float] = dataclasses.field(default_factory=list)
-    done: list[Future] = dataclasses.field(default_factory=list)
+    done: list[float] = dataclasses.field(default_factory=list)
     watcher: ThreadPoolExecutor = dataclasses.field(default_factory=lambda: ThreadPoolExecutor(1))
 
     def place(self, *args, first: int = 0) -> tuple:
@@ -77,17 +87,17 @@ class Watched:
         """Starts a dispatch; a thread waits for its end."""
         self.begun.append(time.perf_counter())
         out = self.train.run(placed)
-        self.done.append(self.watcher.submit(_end, out))
+        self.watcher.submit(self._await, out)
         return out
 
+    def _await(self, out) -> None:
+        jax.block_until_ready(out)
+        self.done.append(time.perf_counter())
+
     def spans(self) -> list[tuple[float, float]]:
-        """(start, end) of every dispatch so far."""
-        return list(zip(self.begun, (end.result() for end in self.done), strict=True))
-
-
-def _end(out) -> float:
-    jax.block_until_ready(out)
-    return time.perf_counter()
+        """(start, end) of every dispatch; none can be started after that."""
+        self.watcher.shutdown()
+        return list(zip(self.begun, self.done, strict=True))
 
 
 def waiting(spans: list[tuple[float, float]]) -> float:
@@ -96,13 +106,34 @@ def waiting(spans: list[tuple[float, float]]) -> float:
     return idle / (spans[-1][1] - spans[0][0])
 
 
-def slope(seconds: list[float], sizes: list[int]) -> float:
-    """Bytes per second, by least squares."""
-    return float(np.polyfit(seconds, sizes, 1)[0])
+@dataclasses.dataclass(frozen=True)
+class Trend:
+    """Bytes per second, and the 95 % confidence interval."""
+
+    rate: float
+    low: float
+    high: float
+
+
+def trend(seconds: Sequence[float], sizes: Sequence[float]) -> Trend | None:
+    """How fast the memory grows; None where there are too few readings to tell.
+
+    Least squares through the means of ``BLOCKS`` consecutive parts, with Student's t for the
+    interval: single readings resemble their neighbours, and would pretend to more than they know.
+    """
+    if len(sizes) < 2 * BLOCKS:
+        return None
+    parts = np.array_split(np.arange(len(sizes)), BLOCKS)
+    x, y = (np.array([np.mean(np.asarray(v)[part]) for part in parts]) for v in (seconds, sizes))
+    x, y = x - x.mean(), y - y.mean()
+    rate = x @ y / (x @ x)
+    error = np.sqrt(np.sum((y - rate * x) ** 2) / (BLOCKS - 2) / (x @ x))
+    half = scipy.stats.t.ppf(0.975, BLOCKS - 2) * error
+    return Trend(rate, rate - half, rate + half)
 
 
 def main(argv: list[str]) -> int:
-    """Prints the memory over time and how long the device waited."""
+    """Trains for a while, then tells how memory grew and how long the device waited."""
     args, overrides = cli.parse(_parser(), argv)
     for name in ("gigabytes", "seconds"):
         if not 0 < getattr(args, name) < float("inf"):
@@ -112,6 +143,7 @@ def main(argv: list[str]) -> int:
     if not rows:
         names = listed(row.name for row in ablation.rows)
         raise InputError(f"--rows='{args.rows}' matches no row{names}")
+    git = git_state()  # of the code that is measured, whatever becomes of it meanwhile
     devices = Devices(ablation.parallel["mode"], ablation.parallel["devices"])
     data, seeds = ablation.data, ablation.groups()[0]
     builder = make_builder(
@@ -123,40 +155,78 @@ def main(argv: list[str]) -> int:
     built = build(rows[0], dataset, devices, ablation)
     executables, state = compile_row(built, dataset, devices, seeds)
     steps, replicas, size = executables.order_shape
-    print(f"row {rows[0].name}, {replicas} seeds, batch {size}, {devices.count} x {devices.kind}; "
-          f"{n:,} examples of {quantity(one)}B, together {quantity(n * one)}B; "
-          f"{steps} steps a dispatch, {READERS} readers")  # fmt: skip
+    said = [
+        f"Row {rows[0].name}, {replicas} seeds, batch {size}, {steps} steps a dispatch, "
+        f"{devices.count} x {devices.kind}, {READERS} readers.",
+        f"The set: {n:,} examples of {data['name']}, {quantity(one)}B each when decoded, together "
+        f"{quantity(n * one)}B, made when they are read.",
+    ]
+    print(*said, sep="\n", flush=True)
     watched = Watched(executables.train)
     run = Run(state, Selection.start(state.params, len(seeds)), 0, 0, {}, 0.0)
-    seconds, sizes = [], []
+    seconds, sizes, used = [], [], time.process_time()
     ahead = dispatches(run, built, dataset, seeds, None)
     for _ in trained(dataclasses.replace(executables, train=watched), state, ahead):
         seconds.append(time.perf_counter())
         sizes.append(resident_bytes())
         if seconds[-1] - watched.begun[0] >= args.seconds:
             break
-    _report(seconds, sizes, watched.spans(), executables.order_shape)
+    used = time.process_time() - used
+    found = list(_found(seconds, sizes, watched.spans(), executables.order_shape, one, n))
+    found.append(_surroundings(used / (seconds[-1] - watched.begun[0])))
+    print(*found, sep="\n")
+    if args.into:
+        write_atomic(args.into, _page(argv, git, said + found))
     return 0
 
 
-def _report(seconds: list[float], sizes: list[int], spans: list, shape: tuple) -> None:
-    for number, part in enumerate(np.array_split(np.array(sizes), 4)):
-        if len(part):
-            print(
-                f"quarter {number + 1}: resident {part.min() / 1e6:.0f}..{part.max() / 1e6:.0f} MB"
-            )
-    half = len(sizes) // 2
-    if len(sizes) - half > 1:
-        rate = slope(seconds[half:], sizes[half:]) * 60
-        print(f"peak {peak_bytes() / 1e6:.0f} MB; slope {rate / 1e6:+.1f} MB a minute over the "
-              "second half")  # fmt: skip
+def _found(seconds, sizes, spans, shape, one, n) -> Iterator[str]:
+    """Sentences on what was measured."""
+    steps, _, _ = shape
     dispatch = float(np.median([end - start for start, end in spans]))
-    rate = len(spans) * np.prod(shape) / (spans[-1][1] - spans[0][0])
-    step = dispatch / shape[0] * 1e3
-    print(
-        f"{len(spans)} dispatches of {dispatch:.3f} s, {step:.1f} ms a step, {rate:,.0f} examples/s"
+    took = spans[-1][1] - spans[0][0]
+    streamed = len(spans) * math.prod(shape) * one
+    yield (
+        f"Streamed: {quantity(streamed)}B in {len(spans)} dispatches and {took:.0f} s "
+        f"({streamed / (n * one):.1%} of the set), {quantity(streamed / took)}B/s; a dispatch "
+        f"takes {dispatch:.3f} s, a step {dispatch / steps * 1e3:.1f} ms (medians)."
     )
-    print(f"the device waited {waiting(spans):.2%} of the time")
+    yield f"The device waited {waiting(spans):.2%} of the time."
+    warm = len(sizes) // 4
+    kept = [size / 1e6 for size in sizes[warm:]]
+    yield (
+        f"Resident memory: {sizes[0] / 1e6:.1f} MB after the first dispatch, {min(kept):.1f} to "
+        f"{max(kept):.1f} MB without the first {warm}; peak {peak_bytes() / 1e6:.0f} MB since the "
+        "command began (to fit the preprocessing on the first examples)."
+    )
+    grown = trend(seconds[warm:], sizes[warm:])
+    if grown is None:
+        yield f"Its slope cannot be told from {len(kept)} dispatches: give more --seconds."
+        return
+    low, rate, high = (x * 60 / 1e6 for x in (grown.low, grown.rate, grown.high))
+    whole = n * one / (streamed / took)
+    yield (
+        f"Its slope: {rate:+.2f} MB a minute, 95 % interval {low:+.2f} to {high:+.2f}; at most "
+        f"{max(0.0, grown.high) * whole / 1e6:.0f} MB over the whole set at this speed."
+    )
+
+
+def _surroundings(processors: float) -> str:
+    """What this process got of the machine, which others may use as well."""
+    load = f", load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    return f"This process used {processors:.2f} of {os.cpu_count()} processors{load}."
+
+
+def _page(argv: list[str], git: dict, sentences: list[str]) -> str:
+    kept = [arg for arg in argv if not arg.startswith(("--raw_data", "--data_dir"))]
+    command = shlex.join(["python", "-m", "experiments.bench_stream", *kept])
+    return "\n".join([
+        "# A training set larger than memory\n",
+        f"Written by `{command}` at commit {(git['commit'] or 'unknown')[:12]}"
+        f"{' with local changes' if git['dirty'] else ''}, on {platform.machine()} with Python "
+        f"{platform.python_version()} and jax {versions()['jax']}.\n",
+        *(f"- {sentence}" for sentence in sentences), "",
+    ])  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from mmfuse.checkpoint import NoGoodStepError
 from mmfuse.config import apply_override, load_config
 from mmfuse.errors import InputError, ReportError, nearest
 from mmfuse.lock import WorkdirBusy
+from mmfuse.processes import largest
 from mmfuse.store import Store
 
 BAD_INPUT, SOME_FAILED = 2, 3
@@ -126,10 +127,13 @@ def _own_folder(folder: Path) -> Path | None:
 
 
 class StopSignals:
-    """Remembers the first SIGINT or SIGTERM; the second one ends the program at once."""
+    """Remembers the first SIGINT or SIGTERM; the second one ends the program at once.
+
+    Several processes ask at the same step, and all stop where one of them has received a signal.
+    """
 
     def __init__(self):
-        self.received = 0
+        self.received = self.agreed = 0
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._receive)
 
@@ -140,9 +144,10 @@ class StopSignals:
         signal.signal(number, signal.SIG_DFL)
 
     def __call__(self) -> bool:
-        return bool(self.received)
+        self.agreed = largest(self.received)
+        return bool(self.agreed)
 
     @property
     def exit_code(self) -> int:
         """130 for SIGINT, 143 for SIGTERM."""
-        return 128 + self.received
+        return 128 + self.agreed

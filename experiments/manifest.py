@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 from experiments import cli
-from mmfuse.data.own_cells import Facts
-from mmfuse.data.own_checks import SPLITS
-from mmfuse.data.own_survey import Survey, checked, survey
+from mmfuse.data.own.cells import Facts
+from mmfuse.data.own.checks import SPLITS
+from mmfuse.data.own.survey import Survey, checked, survey
 from mmfuse.errors import InputError
 
 MOST = 20  # labels shown of a split

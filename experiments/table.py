@@ -88,6 +88,7 @@ def table(options: argparse.Namespace) -> str:
         rows=ablation["row_order"],
         seeds=identity.get("seeds"),
         command=ablation.get("command"),
+        predictions=workdir.predictions,
     )
     text = render(content, options.format)
     if options.into:

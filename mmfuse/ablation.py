@@ -126,8 +126,7 @@ def resolve(config: ConfigDict) -> Ablation:
         for modality, fields in encoders.items():
             _named(fields, f"config.encoders.{modality} needs a name")
         train = _settings(_merged(plain["train"], differs.get("train", {})), name)
-        head = plain.get("head", {})
-        rows.append(Row(name, fusion, encoders, train, differs, head=head))
+        rows.append(Row(name, fusion, encoders, train, differs, head=plain.get("head", {})))
     if not rows:
         raise InputError("config.rows is empty: an ablation needs at least one row")
     baseline = plain.get("baseline", "")

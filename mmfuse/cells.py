@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
+from mmfuse.measures import Measure, measure
 from mmfuse.notes import MARK, MISSED
 from mmfuse.stats import Summary
-from mmfuse.summary import Measure, Row, Table, measure
+from mmfuse.summary import Row, Table
 
 UNDEFINED = "-"
 
@@ -29,7 +30,7 @@ def header(table: Table, clocks: bool) -> list[str]:
         titles.append(m.title + ("" if m.higher else " ↓") + (f" ({m.unit})" if m.unit else ""))
     if any(row.optimum is not None for row in table.rows):
         titles.insert(2, f"Optimum ({first.unit})" if first.unit else "Optimum")
-    titles += [f"Δ {table.baseline}", "Seeds", "Parameters", "FLOPs"]
+    titles += [f"Δ {table.baseline}", "Difference", "Seeds", "Parameters", "FLOPs"]
     return titles + (["Train time"] if clocks else [])
 
 
@@ -37,27 +38,34 @@ def body(table: Table, clocks: bool) -> Iterator[list[Cell]]:
     """Yields the cells of each trained row, in the order of the header."""
     first, seeds = measure(table.metric), len(table.seeds)
     for row in table.rows:
-        cells = [Cell(f"{row.name} {MISSED}" if row.budget_missed else row.name)]
+        cells = [Cell(name(row))]
         for metric in table.columns:
             text = mean_sd(row.metrics[metric], measure(metric), seeds)
             cells.append(Cell(text, metric in row.best))
         if any(other.optimum is not None for other in table.rows):
             cells.insert(2, Cell(number(row.optimum, first)))
-        cells += [Cell(versus(row, first)), Cell(seeds_text(row)), Cell(count(row.parameters))]
-        cells += [Cell(flops(row.flops))]
+        cells += [Cell(versus(row, first)), Cell(verdict(row)), Cell(seeds_text(row))]
+        cells += [Cell(count(row.parameters)), Cell(flops(row.flops))]
         yield cells + ([Cell(seconds(row.train_seconds))] if clocks else [])
 
 
 def bounds(table: Table, width: int) -> Iterator[list[Cell]]:
     """Yields the rows below the rule; a bound has one value and neither seeds nor cost."""
     optimum = any(row.optimum is not None for row in table.rows)
-    for reference in table.references:
+    for reference in (*table.references, *table.floors):
         cells = [Cell(reference["name"])]
         values = reference["values"]
         cells += [Cell(number(values.get(metric), measure(metric))) for metric in table.columns]
         if optimum:
             cells.insert(2, Cell(""))
         yield cells + [Cell("")] * (width - len(cells))
+
+
+def name(row: Row) -> str:
+    """Returns the row's name, and what marks the whole row."""
+    collapsed = row.collapsed and len(row.collapsed) == len(row.seeds["done"])
+    marks = [MISSED] * row.budget_missed + ["(collapsed)"] * bool(collapsed)
+    return " ".join([row.name, *marks])
 
 
 def number(value: float | None, m: Measure) -> str:
@@ -85,11 +93,29 @@ def versus(row: Row, m: Measure) -> str:
     return f"{mean} [{low}, {high}]" if low else mean
 
 
+def verdict(row: Row) -> str:
+    """Returns ``significant (p = 0.004, g = +2.10)``, ``not significant (...)``, ``not tested``."""
+    c = row.comparison
+    if c is None:
+        return ""
+    if c.holm is None:
+        return "not tested"
+    word = "significant" if c.significant else "not significant"
+    return f"{word} ({p_value(c.holm)}, g = {c.effect:+.2f})"
+
+
+def p_value(p: float) -> str:
+    """Returns ``p = 0.012``, or ``p < 0.001``."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
 def seeds_text(row: Row) -> str:
-    """Returns ``3``, or ``2/3, 1 diverged``."""
+    """Returns ``3``, or ``2/3, 1 diverged``, or ``3, 2 collapsed``."""
     total = sum(map(len, row.seeds.values()))
     lost = [f"{len(s)} {status}" for status, s in row.seeds.items() if s and status != "done"]
-    return ", ".join([f"{len(row.seeds['done'])}/{total}", *lost]) if lost else str(total)
+    first = f"{len(row.seeds['done'])}/{total}" if lost else str(total)
+    collapsed = [f"{len(row.collapsed)} collapsed"] if row.collapsed else []
+    return ", ".join([first, *lost, *collapsed])
 
 
 def count(value: int | None) -> str:

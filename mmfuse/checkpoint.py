@@ -168,7 +168,11 @@ def _checkpointer() -> Any:
     # checkpointer leaves no thread behind that could write after a signal.
     import orbax.checkpoint as ocp
 
-    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=True))
+    # One process of several saves: Orbax must not wait for the others.
+    me = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
+    handler = ocp.PyTreeCheckpointHandler(use_ocdbt=True, multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def _leaves(tree: Any) -> dict[str, Any]:

@@ -17,8 +17,9 @@ import numpy as np
 
 from mmfuse.build import Built
 from mmfuse.checkpoint import Checkpoints
-from mmfuse.data.loader import Dataset, epoch_order
+from mmfuse.data.loader import Dataset, epoch_order, host_part
 from mmfuse.parallel import Devices
+from mmfuse.processes import part, told, whole
 from mmfuse.programs import Executables, compile_row, steps_at_once
 from mmfuse.tasks import METRICS, Task
 from mmfuse.train import LAST, chunk_orders
@@ -103,11 +104,11 @@ class Run:
         }
 
 
-def _start(state: Any, seeds: tuple[int, ...], checkpoints: Checkpoints) -> Run:
+def _start(state: Any, seeds: tuple[int, ...], checkpoints: Checkpoints | None) -> Run:
     """A fresh run, or the newest good checkpoint of it."""
     selection = Selection.start(state.params, len(seeds))
     run = Run(state, selection, 0, 0, {"train": [], "valid": []}, 0.0)
-    found = checkpoints.restore_latest(jax.device_get(run.tree()))
+    found = told(lambda: checkpoints.restore_latest(jax.device_get(run.tree())))
     if found is None:
         return run
     _, tree, progress = found
@@ -146,10 +147,10 @@ def predict(executables: Executables, task: Task, params, batches) -> tuple[list
     output, label = [], []
 
     def keep(batch, outputs):
-        real = np.asarray(batch["weight"]) > 0
+        weight, labels = whole((batch["weight"], task.kept_label(batch["label"])))
+        real = weight > 0
         output.append(jax.tree.map(lambda x: x[:, real], outputs))
-        kept = task.kept_label(batch["label"])
-        label.append(jax.tree.map(lambda x: np.asarray(x)[real], kept))
+        label.append(jax.tree.map(lambda x: x[real], labels))
 
     scores = evaluate(executables, task, params, batches, keep)
     joined = jax.tree.map(lambda *parts: np.concatenate(parts, 1), *output)
@@ -159,7 +160,10 @@ def predict(executables: Executables, task: Task, params, batches) -> tuple[list
 def dispatches(
     run: Run, built: Built, dataset: Dataset, seeds: tuple[int, ...], resident: Any
 ) -> Iterator[tuple]:
-    """The arguments (data, order, live) of every dispatch that this epoch still needs."""
+    """The arguments (data, order, live) of every dispatch that this epoch still needs.
+
+    With several processes, this one's share of each batch: no other examples are read.
+    """
     size = (dataset.sizes["train"], built.settings.batch)
     orders = chunk_orders(
         lambda seed, epoch: epoch_order(seed, epoch, *size),
@@ -167,6 +171,7 @@ def dispatches(
         run.epoch,
         steps_at_once(built, dataset, len(seeds)),
     )[run.dispatch :]
+    orders = [(host_part(order, *part()), live) for order, live in orders]
     if resident is not None:
         yield from ((resident, order, live) for order, live in orders)
         return
@@ -197,7 +202,7 @@ def train_group(
     dataset: Dataset,
     devices: Devices,
     seeds: tuple[int, ...],
-    checkpoints: Checkpoints,
+    checkpoints: Checkpoints | None,
     *,
     stop: Callable[[], bool] = lambda: False,
     report: Callable[[str, Any], None] = lambda event, value: None,
@@ -205,7 +210,8 @@ def train_group(
     """Trains a group to the end; returns the run, its programs, its compile and set-up seconds.
 
     ``stop`` is asked after every dispatch; when it says True, a checkpoint is written and
-    Interrupted raised. ``report`` hears ("compiled", seconds) and ("epoch", epochs done).
+    Interrupted raised. Of several processes the first has ``checkpoints``, the others None.
+    ``report`` hears ("compiled", seconds) and ("epoch", epochs done).
     """
     begun = time.perf_counter()
     settings, task = built.settings, dataset.task
@@ -224,7 +230,8 @@ def train_group(
             run.state, run.dispatch = state, run.dispatch + 1
             run.seconds += time.perf_counter() - start
             stopping = stop()  # asked once: a signal between two questions would not be saved
-            if stopping or time.perf_counter() - saved >= settings.checkpoint_seconds:
+            due = stopping or time.perf_counter() - saved >= settings.checkpoint_seconds
+            if due and checkpoints is not None:
                 checkpoints.save(_steps(run), run.tree(), run.progress())
                 saved = time.perf_counter()
             if stopping:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mmfuse.measures import measure
+from mmfuse.stats import differences
+
 if TYPE_CHECKING:
     from mmfuse.summary import Table
 
@@ -18,11 +21,9 @@ def reproducible(
 ) -> Iterator[str]:
     """Yields the notes that a second run of the ablation reproduces to the bit."""
     yield _spread(table, records)
-    if any(row.difference for row in table.rows):
-        yield (
-            f"Δ: {title} minus that of {table.baseline}, paired by seed, with the 95 % t-interval "
-            "of the mean difference; not corrected for comparing several rows."
-        )
+    yield from _differences(table, title)
+    yield from _test_split(table, title)
+    yield from _collapsed(table)
     if any(summary.n < len(table.seeds) for r in table.rows for summary in r.metrics.values()):
         yield f"{MARK} over fewer than {len(table.seeds)} seeds: the rest did not finish."
     if absent:
@@ -31,8 +32,8 @@ def reproducible(
     yield from _budget(table, records[0].get("config", {}).get("budget") or {})
     if any(row.optimum is not None for row in table.rows):
         yield f"Optimum: the best {title} that the inputs which the row reads allow."
-    if table.references:
-        yield "Below the rule: known bounds, not trained."
+    if table.references or table.floors:
+        yield "Below the rule: known bounds and floors, not trained."
     yield from _unequal(records)
     yield _surroundings(records)
 
@@ -46,8 +47,59 @@ def local(table: Table, records: Sequence[Mapping[str, Any]], command: str | Non
         yield f"Command: {command}"
 
 
+def _differences(table: Table, title: str) -> Iterator[str]:
+    if not any(row.difference for row in table.rows):
+        return
+    yield (
+        f"Δ: {title} minus that of {table.baseline}, paired by seed, with the 95 % t-interval "
+        "of that row alone, not corrected for comparing several rows."
+    )
+    found = {row.name: row.comparison for row in table.rows if row.comparison}
+    yield from differences.footnotes(found, table.baseline)
+
+
+def _test_split(table: Table, title: str) -> Iterator[str]:
+    """Yields the noise that seeds do not show: other test examples give other scores."""
+    noises = [row.noise for row in table.rows if row.noise]
+    if not noises:
+        return
+    m = measure(table.metric)
+    largest = max(noise.error for noise in noises)
+    unit = " points" if m.unit else ""
+    yield (
+        f"Test-set noise: the {noises[0].n:,} test examples alone give {title} a standard error "
+        f"of up to {largest * m.scale:.{m.digits}f}{unit}; ± is the spread between seeds."
+    )
+    weak = [
+        row.name
+        for row in table.rows
+        if row.items and row.comparison.significant and row.items.holm > differences.LEVEL
+    ]
+    if weak:
+        yield (
+            "Significant over seeds, but not over test examples (paired t test on seed means, "
+            f"Holm, level {differences.LEVEL:g}): {', '.join(weak)}."
+        )
+
+
+def _collapsed(table: Table) -> Iterator[str]:
+    rows = [row.name for row in table.rows if row.collapsed]
+    if rows:
+        yield (
+            f"Collapsed: {', '.join(rows)}; in the seeds counted so, every test example got the "
+            "same answer, so the score is that of a constant."
+        )
+
+
+def listed_seeds(seeds: Sequence[int]) -> str:
+    """Returns ``0, 1, 2``, or for more than ten consecutive ones ``0 to 99``."""
+    if len(seeds) > 10 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]} to {seeds[-1]}"
+    return ", ".join(map(str, seeds))
+
+
 def _spread(table: Table, records: Sequence[Mapping[str, Any]]) -> str:
-    seeds = ", ".join(map(str, table.seeds))
+    seeds = listed_seeds(table.seeds)
     by = next((r["selected"].get("by") for r in records if r.get("selected")), None)
     chosen = f"; the epoch was chosen by {by}" if by else ""
     if len(table.seeds) == 1:

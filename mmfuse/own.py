@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmfuse.data.own_survey import checked, survey
-from mmfuse.data.own_table import MODALITY_KINDS, read_table
+from mmfuse.data.own.survey import checked, survey
+from mmfuse.data.own.table import MODALITY_KINDS, read_table
 from mmfuse.errors import InputError, listed, nearest
 
 PLACE = "{modality}"

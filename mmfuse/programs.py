@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import logging
@@ -13,7 +14,8 @@ from mmfuse.build import Built
 from mmfuse.convolution import products
 from mmfuse.data.loader import STREAMED_BYTES, Dataset
 from mmfuse.model import shipped
-from mmfuse.parallel import Compiled, Devices
+from mmfuse.parallel import Compiled, Devices, compiled_here
+from mmfuse.processes import part
 from mmfuse.store import Store, shapes_of
 from mmfuse.train import TrainState, split_epoch
 
@@ -24,7 +26,7 @@ class Executables:
 
     train: Compiled  # on (state, data, order, live)
     evaluate: Compiled
-    order_shape: tuple[int, int, int]  # [steps, R, B] of the order that ``train`` takes
+    order_shape: tuple[int, int, int]  # [steps, R, B] of the order that ``train`` takes here
     seconds: float  # spent tracing and compiling, or loading what was kept
 
 
@@ -56,7 +58,7 @@ def compile_row(
     settings = built.settings
     example = dataset.batch("train", range(1))
     _, length = split_epoch(built.steps_per_epoch, steps_at_once(built, dataset, len(seeds)))
-    order = np.zeros((length, len(seeds), settings.batch), np.int32)
+    order = np.zeros((length, len(seeds), settings.batch // part()[1]), np.int32)
     data = dataset.train_arrays() or _streamed(example, order.shape)
     facts = _facts(built, devices) | {"seeds": seeds, "order": order.shape, "data": shapes_of(data)}
     store = devices.store if shipped(built.model) else Store()
@@ -69,7 +71,8 @@ def compile_row(
         else:
             seconds = train.seconds + evaluate.seconds
             return Executables(train, evaluate, order.shape, seconds), kept["state"]
-    made, state = _compile(built, devices, seeds, example, data, order, dataset.resident)
+    with compiled_here() if store.keeps else contextlib.nullcontext():
+        made, state = _compile(built, devices, seeds, example, data, order, dataset.resident)
     if store.keeps:
         programs = [made.train.dump(), made.evaluate.dump()]
         store.save(facts, {"state": jax.device_get(state), "programs": programs})
@@ -93,9 +96,10 @@ def _compile(
     train = devices.compile(
         chunk, (state, data, order, np.ones(len(order), bool)), (None, axis, 2, None)
     )
-    batch = _repeated(example, settings.eval_batch)
-    batch["weight"] = np.ones(settings.eval_batch, np.float32)
-    batch["index"] = np.zeros(settings.eval_batch, np.int32)
+    size = settings.eval_batch // part()[1]
+    batch = _repeated(example, size)
+    batch["weight"] = np.ones(size, np.float32)
+    batch["index"] = np.zeros(size, np.int32)
     evaluate = devices.compile(program.evaluate, (state.params, batch), (None, 0))
     seconds = init.seconds + train.seconds + evaluate.seconds
     return Executables(train, evaluate, order.shape, seconds), state

@@ -15,6 +15,7 @@ from mmfuse.checkpoint import save_params, sha256_file
 from mmfuse.data.loader import Dataset
 from mmfuse.loop import Run, predict, selected_by
 from mmfuse.parallel import Devices
+from mmfuse.processes import first
 from mmfuse.programs import Executables
 from mmfuse.record import code_sha256, git_state, sha256_json, versions
 from mmfuse.workdir import Workdir
@@ -74,7 +75,10 @@ def finish(
     executables: Executables,
     clock: dict,
 ) -> list[dict]:
-    """Opens the test split once for this group, and writes parameters and records of its seeds."""
+    """Opens the test split once for this group, and writes parameters and records of its seeds.
+
+    Of several processes each evaluates its share; only the first one writes and returns records.
+    """
     dataset = setting.dataset
     diverged = jax.device_get(run.state.diverged_at)
     opening = {"run": f"{built.row.name}, seeds {', '.join(map(str, seeds))}", "purpose": "score"}
@@ -83,6 +87,8 @@ def finish(
     scores, predicted = predict(executables, dataset.task, run.selection.params, batches)
     common = setting.common()
     records = []
+    if not first():
+        return records
     for lane, seed in enumerate(seeds):
         good = diverged[lane] < 0
         folder = workdir.seed(built.row.name, seed)

@@ -4,58 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mmfuse import notes
 from mmfuse.errors import InputError, nearest
+from mmfuse.floors import collapsed, floors
+from mmfuse.measures import measure
 from mmfuse.mixing import refuse_mixed
 from mmfuse.stats import Summary, paired, summary
+from mmfuse.stats.differences import Comparison, against
+from mmfuse.stats.groups import letters, pairs
+from mmfuse.stats.items import (
+    ItemNoise,
+    ItemTest,
+    Predictions,
+    compare_items,
+    corrected_items,
+    noise,
+)
 
 SPLIT = "test"
 COLUMNS = (  # shown where the task has them
     "accuracy", "f1_macro", "mae", "correlation",
     "acc2_has0", "f1_has0", "acc2_non0", "f1_non0", "acc7",
+    "r2", "nll", "frame_accuracy", "recall1", "mrr", "hits1", "hits3", "hits10", "perplexity",
+    "word_accuracy",
 )  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class Measure:
-    """How a metric is printed: its title, its direction, and its digits after scaling."""
-
-    title: str
-    higher: bool = True
-    scale: float = 1.0
-    digits: int = 4
-
-    @property
-    def unit(self) -> str:
-        """What stands in brackets behind the title."""
-        return "%" if self.scale == 100 else ""
-
-    def rounded(self, value: float) -> float:
-        """Returns the value as it is printed; what prints equal counts as equal."""
-        return round(value * self.scale, self.digits) + 0.0  # + 0.0: no minus zero
-
-
-MEASURES = {
-    "accuracy": Measure("Accuracy", scale=100, digits=2),
-    "precision_macro": Measure("Macro precision", scale=100, digits=2),
-    "precision_weighted": Measure("Weighted precision", scale=100, digits=2),
-    "recall_macro": Measure("Macro recall", scale=100, digits=2),
-    "recall_weighted": Measure("Weighted recall", scale=100, digits=2),
-    "f1_macro": Measure("Macro-F1", scale=100, digits=2),
-    "f1_weighted": Measure("Weighted F1", scale=100, digits=2),
-    "mae": Measure("MAE", higher=False, digits=3),
-    "rmse": Measure("RMSE", higher=False, digits=3),
-    "correlation": Measure("Correlation", digits=3),
-    "acc2_has0": Measure("Acc-2 (has 0)", scale=100, digits=2),
-    "acc2_non0": Measure("Acc-2 (non 0)", scale=100, digits=2),
-    "f1_has0": Measure("F1 (has 0)", scale=100, digits=2),
-    "f1_non0": Measure("F1 (non 0)", scale=100, digits=2),
-    "acc7": Measure("Acc-7", scale=100, digits=2),
-    "loss": Measure("Loss", higher=False),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +43,11 @@ class Row:
       values: ``{metric: {seed: value}}`` of the finished seeds.
       metrics: ``{metric: Summary}``.
       difference: of the first metric to the baseline, paired by seed; None for the baseline.
+      comparison: the test of that difference, corrected over the table; None for the baseline.
+      group: letters of the first metric: rows that share one cannot be told apart by their seeds.
+      noise: what the test split adds to the first metric; None without stored predictions.
+      items: the same difference tested over test examples; None without stored predictions.
+      collapsed: the seeds in which the row answers every test example alike.
       best: the metrics in which no complete row prints better.
       optimum: the best reachable value of the first metric given what the row reads, or None.
       parameters, flops: of the model, None if no record says.
@@ -80,6 +60,11 @@ class Row:
     values: dict[str, dict[int, float]]
     metrics: dict[str, Summary]
     difference: Summary | None = None
+    comparison: Comparison | None = None
+    group: str = ""
+    noise: ItemNoise | None = None
+    items: ItemTest | None = None
+    collapsed: tuple[int, ...] = ()
     best: tuple[str, ...] = ()
     optimum: float | None = None
     parameters: int | None = None
@@ -95,7 +80,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A comparison table: rows in the order of the config, then known bounds, then notes."""
+    """A comparison table: rows in the order of the config, then bounds and floors, then notes."""
 
     columns: tuple[str, ...]  # metrics; the first is the main one
     rows: tuple[Row, ...]
@@ -103,17 +88,13 @@ class Table:
     references: tuple[dict[str, Any], ...]  # {"name", "values": {metric: value}}
     seeds: tuple[int, ...]
     notes: tuple[str, ...]  # reproduced by a rerun, to the bit
+    floors: tuple[dict[str, Any], ...] = ()  # as references: what needs no learning
     local_notes: tuple[str, ...] = ()  # clocks and paths: only where people read
 
     @property
     def metric(self) -> str:
         """The main metric."""
         return self.columns[0]
-
-
-def measure(metric: str) -> Measure:
-    """Returns how a metric is printed; an unknown one is printed as it is."""
-    return MEASURES.get(metric, Measure(metric))
 
 
 def summarise(
@@ -124,6 +105,7 @@ def summarise(
     rows: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
     command: str | None = None,
+    predictions: Callable[[str, int], Predictions | None] | None = None,
 ) -> Table:
     """Returns the table of these records; pure, and the same for every order of the records.
 
@@ -136,6 +118,9 @@ def summarise(
       seeds: the seeds of the config, by default those of the records; one without a record counts
         as missing.
       command: what to run to get this table, for people.
+      predictions: gives what a (row, seed) said of the test split, as
+        :meth:`mmfuse.workdir.Workdir.predictions` does; without it nothing is said of the noise of
+        the test split.
 
     Raises:
       InputError: no records, records that cannot be mixed, an unknown metric or baseline.
@@ -150,9 +135,18 @@ def summarise(
     names = list(dict.fromkeys(record["row"] for record in records))
     baseline = _one_of(baseline or names[0], order, "baseline row")
     seeds = sorted({*(seeds or ()), *(record["seed"] for record in records)})
-    made = [_row(name, records, columns, seeds) for name in names]
-    made = _mark_best(_difference(made, baseline, columns[0]), columns)
-    table = Table(columns, tuple(made), baseline, _references(records, columns), tuple(seeds), ())
+    runs = _predictions(records, predictions)
+    made = [_row(name, records, columns, seeds, runs[name]) for name in names]
+    made = _mark_best(_compare(made, baseline, columns[0], runs), columns)
+    table = Table(
+        columns,
+        tuple(made),
+        baseline,
+        _references(records, columns),
+        tuple(seeds),
+        (),
+        _floors(records, columns, runs),
+    )
     absent = [name for name in rows or () if name not in names]
     return dataclasses.replace(
         table,
@@ -188,7 +182,29 @@ def _columns(records: Sequence[Mapping[str, Any]], metric: str | None) -> tuple[
     return (first, *(name for name in usual if name != first and name in COLUMNS))
 
 
-def _row(name: str, records: Sequence, columns: Sequence[str], seeds: Sequence[int]) -> Row:
+Runs = dict[str, dict[int, Predictions]]  # {row: {seed: predictions}}
+
+
+def _predictions(
+    records: Sequence, predictions: Callable[[str, int], Predictions | None] | None
+) -> Runs:
+    """Returns the stored predictions of the finished runs that have some."""
+    runs: Runs = {record["row"]: {} for record in records}
+    for record in records if predictions else ():
+        if record["status"] == "done":
+            found = predictions(record["row"], record["seed"])
+            if found is not None:
+                runs[record["row"]][record["seed"]] = found
+    return runs
+
+
+def _row(
+    name: str,
+    records: Sequence,
+    columns: Sequence[str],
+    seeds: Sequence[int],
+    runs: Mapping[int, Predictions],
+) -> Row:
     mine = [record for record in records if record["row"] == name]
     status = {record["seed"]: record["status"] for record in mine}
     states = dict.fromkeys(["done", *sorted({*status.values()} - {"done"}), "missing"])
@@ -207,6 +223,10 @@ def _row(name: str, records: Sequence, columns: Sequence[str], seeds: Sequence[i
         seeds=by_status,
         values=values,
         metrics={column: summary(list(values[column].values())) for column in columns},
+        noise=noise(columns[0], runs),
+        collapsed=tuple(
+            r["seed"] for r in done if collapsed(r["metrics"].get(SPLIT, {}), runs.get(r["seed"]))
+        ),
         optimum=_first(mine, "reference_row"),
         parameters=_first(mine, "parameters"),
         flops=_first(mine, "flops_per_example"),
@@ -219,13 +239,31 @@ def _first(records: Sequence[Mapping[str, Any]], key: str) -> Any:
     return next((r[key] for r in records if _number(r.get(key)) is not None), None)
 
 
-def _difference(rows: list[Row], baseline: str, metric: str) -> list[Row]:
-    base = next((row.values[metric] for row in rows if row.name == baseline), {})
+def _compare(rows: list[Row], baseline: str, metric: str, runs: Runs) -> list[Row]:
+    """Adds what is known of each row's difference to the baseline, and the groups of all rows."""
+    values = {row.name: row.values[metric] for row in rows}
+    base, tests = values.get(baseline, {}), against(values, baseline)
+    others = [row.name for row in rows if row.name != baseline]
+    items = [compare_items(metric, runs[name], runs.get(baseline, {})) for name in others]
+    items = dict(zip(others, corrected_items(items), strict=True))
+    groups = _groups(rows, metric)
     made = []
     for row in rows:
-        other = None if row.name == baseline else paired(row.values[metric], base)
-        made.append(dataclasses.replace(row, difference=other))
+        found = {"group": groups.get(row.name, "")}
+        if row.name != baseline:
+            found["difference"] = paired(row.values[metric], base)
+            found |= {"comparison": tests[row.name], "items": items[row.name]}
+        made.append(dataclasses.replace(row, **found))
     return made
+
+
+def _groups(rows: list[Row], metric: str) -> dict[str, str]:
+    """Returns the letters of all rows with a value, the best row first."""
+    means = {row.name: row.metrics[metric].mean for row in rows}
+    known = [name for name, mean in means.items() if mean is not None]
+    order = sorted(known, key=means.get, reverse=measure(metric).higher)
+    tests = pairs({row.name: row.values[metric] for row in rows if row.name in known})
+    return letters(order, [names for names, test in tests.items() if test.significant])
 
 
 def _mark_best(rows: list[Row], columns: Sequence[str]) -> list[Row]:
@@ -249,3 +287,19 @@ def _references(records: Sequence, columns: Sequence[str]) -> tuple[dict[str, An
         if entry["metric"] in columns and _number(entry["value"]) is not None:
             found.setdefault(entry["name"], {})[entry["metric"]] = entry["value"]
     return tuple({"name": name, "values": values} for name, values in found.items())
+
+
+def _floors(records: Sequence, columns: Sequence[str], runs: Runs) -> tuple[dict[str, Any], ...]:
+    """Returns the scores of constant answers, from the first finished run: all share the labels."""
+    done = next((record for record in records if record["status"] == "done"), None)
+    if done is None:
+        return ()
+    found = floors(done["metrics"].get(SPLIT, {}), runs[done["row"]].get(done["seed"]))
+    shown = [
+        {
+            "name": floor["name"],
+            "values": {c: v for c, v in floor["values"].items() if c in columns},
+        }
+        for floor in found
+    ]
+    return tuple(floor for floor in shown if floor["values"])

@@ -11,7 +11,7 @@ import dataclasses
 import io
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mmfuse import cells
@@ -128,29 +128,44 @@ def _bold_tex(cell: Cell) -> str:
     return rf"\textbf{{{text}}}" if cell.bold else text
 
 
+PARTS = ("mean", "sd", "n", "low", "high")
+COMPARISON = ("t", "p", "holm", "exact", "exact_holm", "effect", "significant", "reason")
+ITEMS = ("n", "error", "low", "high", "p", "holm", "both_error", "both_low", "both_high",
+         "mcnemar_mean")  # fmt: skip
+
+
 def _csv(table: Table) -> str:
     """One line a row, numbers in full and in the metric's own unit (a share, not per cent)."""
-    parts = ("mean", "sd", "n", "low", "high")
-    metrics = [f"{metric}_{part}" for metric in table.columns for part in parts]
-    difference = [f"difference_{part}" for part in parts]
+    lines = [_csv_row(row, table.columns) for row in table.rows]
+    for kind, references in (("reference", table.references), ("floor", table.floors)):
+        for reference in references:
+            means = {f"{metric}_mean": value for metric, value in reference["values"].items()}
+            lines.append({"method": reference["name"], "kind": kind, **means})
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["method", "kind", "seeds", *metrics, *difference, "optimum", "parameters",
-                     "flops_per_example", "train_seconds"])  # fmt: skip
-    for row in table.rows:
-        found = [getattr(row.metrics[m], part) for m in table.columns for part in parts]
-        d = row.difference
-        found += [None if d is None else getattr(d, part) for part in parts]
-        cost = [row.optimum, row.parameters, row.flops, row.train_seconds]
-        writer.writerow([row.name, "trained", cells.seeds_text(row), *found, *cost])
-    for reference in table.references:
-        found = [
-            reference["values"].get(m) if part == "mean" else None
-            for m in table.columns
-            for part in parts
-        ]
-        writer.writerow([reference["name"], "reference", "", *found, *[None] * (len(parts) + 4)])
+    writer = csv.DictWriter(out, list(lines[0]), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
     return out.getvalue()
+
+
+def _csv_row(row: Row, columns: Sequence[str]) -> dict[str, Any]:
+    line = {"method": row.name, "kind": "trained", "seeds": cells.seeds_text(row)}
+    for column in columns:
+        line |= _parts(column, row.metrics[column], PARTS)
+    line |= _parts("difference", row.difference, PARTS)
+    line |= _parts("difference", row.comparison, COMPARISON)
+    line |= {"group": row.group, "collapsed": len(row.collapsed)}
+    line |= _parts("noise", row.noise, ("n", "error")) | _parts("items", row.items, ITEMS)
+    return line | {
+        "optimum": row.optimum,
+        "parameters": row.parameters,
+        "flops_per_example": row.flops,
+        "train_seconds": row.train_seconds,
+    }
+
+
+def _parts(name: str, what: Any, parts: Sequence[str]) -> dict[str, Any]:
+    return {f"{name}_{part}": None if what is None else getattr(what, part) for part in parts}
 
 
 def _json(table: Table) -> str:
@@ -163,6 +178,7 @@ def _json(table: Table) -> str:
             "seeds": table.seeds,
             "rows": [_json_row(row) for row in table.rows],
             "references": table.references,
+            "floors": table.floors,
             "notes": table.notes,
         }
     )

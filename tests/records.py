@@ -18,6 +18,8 @@ def make_record(row, seed, accuracy, **changes):
                      "confusion": [[1, 2], [3, 4]]},
         },
         "selected": {"step": 30, "epoch": 2, "by": "valid accuracy"},
+        "test_opening": {"run": f"{row}, seeds {seed}", "purpose": "score"},
+        "params_sha256": f"{row}{seed}", "predictions_sha256": f"{row}{seed}",
         "parameters": 12345, "flops_per_example": 1234567,
         "reads": ["text", "image"], "reference_row": 0.975 if row == "text" else 0.98,
         "reference": [{"name": "Bayes optimum (text+image)", "metric": "accuracy", "value": 0.98}],

@@ -3,8 +3,8 @@
 import pytest
 
 from mmfuse.cells import count, flops, mean_sd, number, seconds
+from mmfuse.measures import measure
 from mmfuse.stats import summary
-from mmfuse.summary import measure
 
 
 @pytest.mark.parametrize(

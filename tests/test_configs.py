@@ -33,7 +33,7 @@ ARGUMENTS = {  # a config that is not named here is tried without one
     "robustness": ["", "audio_snr=0+drop_text=0.5+train_drop=0.2", "smoke"],
     "manifest": ["", "regression"],
     "zoo": ["", "smoke", "params", "flops", "redundant", "temporal"],
-    "mosi": ["", "published", "context", "honest", "honest_binary", "smoke"],
+    "mosi": ["", "published", "published_context", "context", "honest", "honest_binary", "smoke"],
     "ict_mmmo": ["", "regression", "smoke"],
     "youtube": ["", "smoke"],
     "mustard": ["", "4", "smoke"],

@@ -164,22 +164,25 @@ from mmfuse.data.datasets import files_fingerprint, make_builder, prepare
 fields = {"variant": "unique", "n_train": 12, "n_valid": 4, "n_test": 4}
 builder = make_builder("helpdesk", fields, data_dir=sys.argv[1], raw_data=None)
 prepare(builder)
-print(files_fingerprint(builder.data_path))
+print(builder.info.splits["train"].num_examples, files_fingerprint(builder.data_path))
 """
 
 
-def test_another_process_writes_the_same_bytes(tmp_path):
+def test_other_processes_write_the_same_bytes_in_one_folder_too(tmp_path):
     """Maps are serialised in an order of their own in each process, unless one takes care."""
     root = Path(__file__).parent.parent
-    said = {
-        subprocess.run(
-            [sys.executable, "-c", PREPARE, str(tmp_path / str(number))],
-            capture_output=True, text=True, check=True, cwd=root,
-        ).stdout
-        for number in range(3)
-    }  # fmt: skip
-    assert len(said) == 1
-    assert len(said.pop().strip()) == 64
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", PREPARE, str(tmp_path / folder)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root,
+        )
+        for folder in ("one", "two", "two", "two")
+    ]  # fmt: skip
+    said = [process.communicate() for process in running]
+    assert [process.returncode for process in running] == [0] * 4, said
+    assert len({out for out, _ in said}) == 1
+    count, digest = said[0][0].split()
+    assert (count, len(digest)) == ("12", 64)
 
 
 def test_fingerprint_changes_with_files_and_preprocessing(dataset, tmp_path_factory, tmp_path):

@@ -1,12 +1,14 @@
 """Programs are compiled once, and a later launch takes them over with the same bits."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from mmfuse import programs
 from mmfuse.fusion import FUSIONS
@@ -147,3 +149,37 @@ def test_programs_that_nobody_holds_are_freed():
     programs.forget()
     assert most - before > 64
     assert mappings() - before < (most - before) // 4
+
+
+@pytest.fixture
+def jax_cache(tmp_path):
+    """JAX's own persistent cache, as the commands turn it on; off again afterwards."""
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs",
+             "jax_persistent_cache_min_entry_size_bytes")  # fmt: skip
+    before = [getattr(jax.config, name) for name in names]
+    for name, value in zip(names, (str(tmp_path / "xla"), 0.0, -1), strict=True):
+        jax.config.update(name, value)
+    reset_cache()
+    yield tmp_path / "xla"
+    for name, value in zip(names, before, strict=True):
+        jax.config.update(name, value)
+    reset_cache()
+
+
+def test_what_is_kept_was_compiled_here_and_not_taken_from_the_cache_of_jax(
+    dataset, tmp_path, jax_cache
+):
+    """Written down a second time, a program that was loaded lacks functions when it runs."""
+    built, _ = tiny.built(dataset)
+    expected = None
+    for launch in ("compiles", "compiles again, as its entry is gone", "takes over"):
+        devices = Devices("pmap", 1, Store(tmp_path / "rows"))
+        found = trained(*compile_row(built, dataset, devices, SEEDS), dataset)
+        assert devices.compilations == (0 if launch == "takes over" else 3)
+        expected = expected or found
+        jax.tree.map(np.testing.assert_array_equal, expected, found)
+        if launch == "compiles":
+            shutil.rmtree(tmp_path / "rows")
+            jax.clear_caches()
+    jax.jit(lambda x: x + 41)(jnp.ones(3))
+    assert list(jax_cache.iterdir())  # still on for everything else

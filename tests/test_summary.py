@@ -1,10 +1,13 @@
 """From records to numbers, against values worked out by hand."""
 
+import numpy as np
 import pytest
 import scipy.stats
 
 from mmfuse.errors import InputError
-from mmfuse.summary import MEASURES, summarise
+from mmfuse.measures import MEASURES
+from mmfuse.stats.items import compare_items, noise
+from mmfuse.summary import summarise
 from mmfuse.tables import render
 from mmfuse.tasks import METRICS
 from tests.records import SCORES, all_records, make_record
@@ -113,3 +116,96 @@ def test_lower_is_better_for_loss_and_mae(records):
     table = summarise(records, metric="loss")
     assert _row(table, "cross_attention").best[0] == "loss"
     assert "Loss ↓" in render(table, "md") and r"Loss $\downarrow$" in render(table, "tex")
+
+
+def _spread(records, name, scores):
+    return [*records, *(make_record(name, s, x) for s, x in enumerate(scores))]
+
+
+def test_rows_that_differ_are_told_in_words(records):
+    records = _spread(records, "noisy", (0.55, 0.70, 0.62))
+    table = summarise(records)
+    found = {row.name: row.comparison for row in table.rows}
+    assert found["text"] is None and found["concat"].significant
+    assert not found["noisy"].significant and found["cross_attention"].p is None
+    test = scipy.stats.ttest_rel(SCORES["concat"], SCORES["text"])
+    assert found["concat"].holm == pytest.approx(3 * test.pvalue)  # three rows are compared
+    text = render(table, "md")
+    assert "significant (p = 0.016" in text and "not significant (p = " in text
+    assert "corrected by Holm for the 3 row(s) compared" in text
+
+
+def test_one_seed_claims_nothing(records):
+    table = summarise(records[::3])
+    assert not any(row.comparison and row.comparison.significant for row in table.rows)
+    text = render(table, "md")
+    assert text.count("| not tested |") == 2 and "significant" not in text
+    assert "Not tested, fewer than 3 seeds in common: concat, cross_attention." in text
+
+
+def test_groups_share_letters_unless_they_differ(records):
+    records = _spread(records, "copy", (0.90, 0.93, 0.91))
+    groups = {row.name: row.group for row in summarise(records).rows}
+    assert set(groups["copy"]) & set(groups["cross_attention"])
+    far = {n: [x + 0.001 * s * (i + 1) for s, x in enumerate((v,) * 5)]
+           for i, (n, v) in enumerate({"a": 0.1, "b": 0.5, "c": 0.9}.items())}  # fmt: skip
+    table = summarise([make_record(n, s, x) for n, xs in far.items() for s, x in enumerate(xs)])
+    assert [row.group for row in table.rows] == ["c", "b", "a"]  # the best has the first letter
+
+
+def test_floors_stand_below_the_rule(records):
+    table = summarise(records)
+    # Labels 3 and 7 of 10: constant .7, its macro-F1 (2 * .7 / 1.7) / 2; guessing 1/2.
+    majority, chance = table.floors
+    assert majority["values"] == pytest.approx({"accuracy": 0.7, "f1_macro": 0.7 / 1.7})
+    assert chance["values"] == {"accuracy": 0.5}
+    assert "chance (uniform guess)" in render(table, "md")
+
+
+def test_constant_answers_are_marked_collapsed(records):
+    for record in records[3:6]:
+        record["metrics"]["test"]["confusion"] = [[0, 3], [0, 7]]
+    records[6]["metrics"]["test"]["confusion"] = [[3, 0], [7, 0]]
+    table = summarise(records)
+    assert [row.collapsed for row in table.rows] == [(), (0, 1, 2), (0,)]
+    text = render(table, "md")
+    assert "| concat (collapsed)" in text and "| 3, 1 collapsed |" in text
+    assert "Collapsed: concat, cross_attention;" in text
+    assert "collapsed" not in render(summarise(all_records()), "md")
+
+
+def _stored(row, seed):
+    """Predictions of 400 examples that hit as often as the row's score says."""
+    rng = np.random.default_rng(seed)
+    label = np.arange(400) % 2
+    right = rng.random(400) < SCORES[row][seed]
+    return {"output": np.eye(2, dtype=np.float32)[np.where(right, label, 1 - label)],
+            "label": label}  # fmt: skip
+
+
+def test_stored_predictions_give_the_noise_of_the_test_split(records):
+    assert all(row.noise is None and row.items is None for row in summarise(records).rows)
+    table = summarise(records, predictions=_stored)
+    runs = {s: _stored("concat", s) for s in range(3)}
+    base = {s: _stored("text", s) for s in range(3)}
+    row = _row(table, "concat")
+    assert row.noise == noise("accuracy", runs)
+    assert row.items.p == compare_items("accuracy", runs, base).p
+    assert row.items.holm >= row.items.p and _row(table, "text").items is None
+    assert "Test-set noise: the 400 test examples alone give Accuracy" in render(table, "md")
+
+
+def test_a_claim_that_the_test_split_does_not_carry_is_named(records):
+    def same(row, seed):  # every row answers alike: no example tells them apart
+        return _stored("text", seed)
+
+    text = render(summarise(records, predictions=same), "md")
+    assert "Significant over seeds, but not over test examples" in text and "): concat." in text
+    assert "but not over" not in render(summarise(records, predictions=_stored), "md")
+
+
+def test_failed_runs_have_no_predictions(records):
+    records[0] |= {"status": "failed", "metrics": {}}
+    asked = []
+    summarise(records, predictions=lambda *run: asked.append(run))
+    assert ("text", 0) not in asked and len(asked) == 8

@@ -21,12 +21,15 @@ def records():
 def test_markdown(records):
     lines = render(summarise(records), "md").splitlines()
     cells = [[c.strip() for c in line.strip("|").split(" | ")] for line in lines[:7]]
-    assert cells[0] == ["Method", "Accuracy (%)", "Optimum (%)", "Macro-F1 (%)", "Δ text", "Seeds",
-                        "Parameters", "FLOPs", "Train time"]  # fmt: skip
-    assert cells[2] == ["text", "61.00 ± 1.00", "97.50", "60.00 ± 1.00", "baseline", "3", "12,345",
-                        "1.23 M", "13.3 s"]  # fmt: skip
+    assert cells[0] == ["Method", "Accuracy (%)", "Optimum (%)", "Macro-F1 (%)", "Δ text",
+                        "Difference", "Seeds", "Parameters", "FLOPs", "Train time"]  # fmt: skip
+    assert cells[2] == ["text", "61.00 ± 1.00", "97.50", "60.00 ± 1.00", "baseline", "", "3",
+                        "12,345", "1.23 M", "13.3 s"]  # fmt: skip
     # .20 .19 .24: mean .21, sd .02646; 4.3027 * .02646 / sqrt(3) = .0657.
     assert cells[3][1] == "82.00 ± 2.65" and cells[3][4] == "+21.00 [+14.43, +27.57]"
+    # t = .21 / (.02646 / sqrt(3)) = 13.75, p = .0052 for two degrees of freedom, doubled by Holm.
+    assert cells[3][5] == "significant (p = 0.010, g = +4.48)" and cells[4][5] == "not tested"
+    assert cells[4][4] == "+30.00"  # the same in every seed: no interval
     assert cells[4][:2] == ["cross_attention", "**91.00 ± 1.00**"]
     assert cells[6][:3] == ["Bayes optimum (text+image)", "98.00", ""]
     assert len({len(line) for line in lines[:7]}) == 1  # aligned
@@ -36,6 +39,10 @@ def test_markdown(records):
         "ddof = 1",
         "valid accuracy",
         "that of text",
+        "paired t test over seeds against text",
+        "corrected by Holm for the 2 row(s)",
+        "with 2 row(s) compared it can reach 0.05 from 7 seeds on",
+        "Not tested, the same difference in every seed: no spread to test by: cross_attention",
         "2 x cpu",
         "fingerprint ffffffffffff",
         "0123456789ab + local changes feedbeef",
@@ -59,7 +66,8 @@ def test_row_without_a_finished_seed(records):
     text = render(summarise(records, baseline="concat"), "md")
     line = next(line for line in text.splitlines() if line.startswith("| text"))
     cells = [cell.strip() for cell in line.strip("|").split(" | ")]
-    assert cells[1] == cells[3] == cells[4] == cells[6] == "-" and cells[5] == "0/3, 3 failed"
+    assert cells[1] == cells[3] == cells[4] == cells[7] == "-" and cells[6] == "0/3, 3 failed"
+    assert cells[5] == "not tested"
 
 
 def test_one_seed_has_no_sd_and_says_why(records):
@@ -105,20 +113,21 @@ def test_json_is_whole(records):
 
 def test_csv_holds_full_numbers(records):
     lines = list(csv.DictReader(io.StringIO(render(summarise(records), "csv"))))
-    assert [line["method"] for line in lines] == [*SCORES, "Bayes optimum (text+image)"]
+    assert [line["method"] for line in lines] == [*SCORES, "Bayes optimum (text+image)", *FLOORS]
     assert float(lines[1]["accuracy_mean"]) == pytest.approx(0.82, abs=1e-15)
     assert lines[0]["difference_mean"] == "" and float(lines[1]["difference_n"]) == 3
     assert lines[3]["kind"] == "reference" and lines[3]["accuracy_mean"] == "0.98"
     assert float(lines[0]["train_seconds"]) == pytest.approx(13.3)
 
 
+FLOORS = ["majority class (of the test labels)", "chance (uniform guess)"]
 UGLY = r"a_b & 50% $x$ #1 {c} ~d^ \e <f> |g| * `h` [i](j) " + '"k"'
 
 
 def test_escapes_in_markdown(records):
     records += [make_record(UGLY, s, 0.5) for s in range(3)]
     line = next(x for x in render(summarise(records), "md").splitlines() if "50%" in x)
-    assert len(re.findall(r"(?<!\\)\|", line)) == 10  # nine cells
+    assert len(re.findall(r"(?<!\\)\|", line)) == 11  # ten cells
     assert "&lt;f>" in line and "&amp;" in line and "]\\(" in line and "a_b" in line
     assert escape_markdown("_x_ y\nz") == r"\_x\_ y z"
 
@@ -148,7 +157,7 @@ def test_tex_is_balanced(records):
     assert [text.count(rule) for rule in ("\\toprule", "\\midrule", "\\bottomrule")] == [1, 2, 1]
     columns = re.search(r"\{tabular\}\{(l r*|lr*)\}", text).group(1)
     body = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert len(body) == 6
+    assert len(body) == 8  # header, four rows, a bound and two floors
     assert {len(re.findall(r"(?<!\\)&", line)) for line in body} == {len(columns) - 1}
 
 

@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 
 from mmfuse.data import builder, raw, safe
 from mmfuse.data.fields import check_choice
-from mmfuse.data.graph import Filter, Triple, nothing, numbered, read_triples
+from mmfuse.data.graph import Filter, Triple, numbered, packed_bits, read_triples
 from mmfuse.errors import InputError
 
 NAME = "codex_s"
@@ -196,7 +196,7 @@ def read_types(path: Path, entities: list[str], texts: str) -> Types:
 
 
 def _examples(split: str, asked: np.ndarray, known: Filter, types: Types) -> Iterator[dict]:
-    empty = nothing(known.entities)
+    empty = packed_bits([], known.entities)
     for row, (given, relation, answer) in enumerate(asked.tolist()):
         yield {
             "id": f"{split}-{row // 2}-{'head' if row % 2 else 'tail'}",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import io
 import os
@@ -28,7 +29,7 @@ from mmfuse.data.mosi import Mosi
 from mmfuse.data.movie_kg import MovieKg
 from mmfuse.data.mustard import Mustard
 from mmfuse.data.mvsa_single import MvsaSingle
-from mmfuse.data.own_files import OwnFiles
+from mmfuse.data.own.files import OwnFiles
 from mmfuse.data.youtube import Youtube
 from mmfuse.errors import InputError, nearest
 
@@ -111,9 +112,23 @@ def _same_bytes() -> Iterator[None]:
         ExampleSerializer.serialize_example = original
 
 
+@contextlib.contextmanager
+def _alone(builder) -> Iterator[None]:
+    """Waits while another process prepares this dataset; a killed one leaves no lock behind."""
+    folder = Path(builder.data_dir).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def prepare(builder) -> None:
     """Writes the dataset's files if they are not there yet: the same bytes every time."""
-    with _quiet(), _same_bytes():
+    if builder.data_path.exists():
+        return
+    with _alone(builder), _quiet(), _same_bytes():
+        if builder.data_path.exists():  # since the builder was made
+            builder.info.read_from_directory(builder.data_path)
         builder.download_and_prepare()
 
 

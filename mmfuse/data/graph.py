@@ -69,6 +69,8 @@ class Filter:
         return np.packbits(out)
 
 
-def nothing(entities: int) -> np.ndarray:
-    """The bits of a filter that leaves nothing out."""
-    return np.packbits(np.zeros(entities, bool))
+def packed_bits(ids: Sequence[int], entities: int) -> np.ndarray:
+    """A filter that leaves out these entities, uint8 [ceil(E / 8)]."""
+    out = np.zeros(entities, bool)
+    out[ids] = True
+    return np.packbits(out)

@@ -22,6 +22,7 @@ import numpy as np
 from mmfuse.data.datasets import files_fingerprint
 from mmfuse.data.preprocess import build_preprocessor
 from mmfuse.errors import InputError, RowError, nearest
+from mmfuse.processes import part
 from mmfuse.tasks import make_task
 
 FIT_LIMIT = 20_000  # training examples that statistics and vocabularies are taken from, at most,
@@ -122,15 +123,17 @@ class Dataset:
     def eval_batches(self, split: str, size: int) -> Iterator[Batch]:
         """Consecutive batches of exactly ``size``, with a ``weight`` [size]: 0 marks the padding.
 
-        ``index`` int32 [size] is each example's place in the split.
+        ``index`` int32 [size] is each example's place in the split. One of several processes reads
+        its share of each batch.
         """
         _check_closed(split)
         return self._eval_batches(split, size)
 
     def _eval_batches(self, split: str, size: int) -> Iterator[Batch]:
         def read(start: int) -> Batch:
-            index = np.minimum(np.arange(start, start + size, dtype=np.int32), last)
-            weight = (np.arange(start, start + size) <= last).astype(np.float32)
+            place = host_part(np.arange(start, start + size, dtype=np.int32), *part())
+            index = np.minimum(place, last)
+            weight = (place <= last).astype(np.float32)
             batch = self._encoded(self._columns(split, index), split)
             return batch | {"weight": weight, "index": index}
 

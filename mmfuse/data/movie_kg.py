@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 
 from mmfuse.data import builder, raw, safe
 from mmfuse.data.fields import check_choice
-from mmfuse.data.graph import Filter, Triple, nothing, numbered, read_triples
+from mmfuse.data.graph import Filter, Triple, numbered, packed_bits, read_triples
 from mmfuse.data.movielens_sources import PACKED as POSTERS
 from mmfuse.data.movielens_sources import POSTER
 from mmfuse.errors import InputError, nearest
@@ -232,7 +232,7 @@ def _examples(
     plots: list[str],
     posters: np.ndarray,
 ) -> Iterator[dict]:
-    empty = nothing(known.entities)
+    empty = packed_bits([], known.entities)
     for row in chosen.tolist():
         film, relation, tail = rows[row].tolist()
         yield {

@@ -62,7 +62,11 @@ class Task(abc.ABC):
         """All ``metrics`` from the sums of one replica, None where one is undefined; and more."""
 
     def kept_output(self, output: jax.Array, label: Any) -> Any:
-        """What a finished run keeps of the output for each test example, leaves [B, ...]."""
+        """What a finished run keeps of the output for each test example, leaves [B, ...].
+
+        Where it is a dict, an entry with the name of a metric is that metric of each example, whose
+        mean is that of the split: tables compare rows by it.
+        """
         del label
         return output
 

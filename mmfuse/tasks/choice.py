@@ -35,8 +35,13 @@ class Choice(Task):
 
     def sums(self, output: jax.Array, label: jax.Array, weight: jax.Array) -> Sums:
         """Sums of rank = 1 and of 1 / rank."""
+        terms = self.kept_output(output, label)
+        return {name: jnp.sum(terms[name] * weight) for name in self.metrics}
+
+    def kept_output(self, output: jax.Array, label: jax.Array) -> dict[str, jax.Array]:
+        """The scores of the candidates, and both metrics of every example."""
         rank = realistic_rank(output, label, output > ABSENT / 2)
-        return {"recall1": jnp.sum((rank == 1) * weight), "mrr": jnp.sum(weight / rank)}
+        return {"scores": output, "recall1": (rank == 1).astype(output.dtype), "mrr": 1 / rank}
 
     def scores(self, sums: Mapping[str, np.ndarray]) -> dict:
         """Recall@1, the share of examples whose right candidate scores best alone, and MRR."""

@@ -43,6 +43,10 @@ class Multilabel(Task):
         sums = {name: weight @ jnp.sum(part, axis=-1) for name, part in parts.items()}
         return sums | {"nll": weight @ bernoulli_nll(output, label)}
 
+    def kept_output(self, output: jax.Array, label: jax.Array) -> dict[str, jax.Array]:
+        """The logits, and the loss of every example without smoothing."""
+        return {"logits": output, "nll": bernoulli_nll(output, label)}
+
     def scores(self, sums: Mapping[str, np.ndarray]) -> dict:
         """Negative log-likelihood of an example, in nats, and how many labels are right.
 

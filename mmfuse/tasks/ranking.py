@@ -52,17 +52,13 @@ class Ranking(Task):
 
     def sums(self, output: jax.Array, label: dict, weight: jax.Array) -> Sums:
         """Sums of 1 / rank and of rank <= 1, 3, 10, over all examples; some by group [G]."""
-        terms = self.terms(self._rank(output, label))
+        terms = self.kept_output(output, label)
         sums = {name: jnp.sum(terms[name] * weight) for name in Ranking.metrics}
         if self.groups:
             where = jax.nn.one_hot(label["group"], self.groups) * weight[:, None]
             sums["group_n"] = jnp.sum(where, axis=0)
             sums |= {f"group_{name}": terms[name] @ where for name in self.by_group}
         return sums
-
-    def terms(self, rank: jax.Array) -> Sums:
-        """What each example adds, from its rank [B]."""
-        return {"mrr": 1 / rank} | {f"hits{n}": (rank <= n).astype(rank.dtype) for n in HITS}
 
     def scores(self, sums: Mapping[str, np.ndarray]) -> dict:
         """Filtered mean reciprocal rank and hits@k; ``mrr_by_group``, None for an empty one."""
@@ -74,14 +70,14 @@ class Ranking(Task):
         return scores
 
     def kept_output(self, output: jax.Array, label: dict) -> dict[str, jax.Array]:
-        """The filtered rank of the answer, not the scores of all entities."""
-        return {"rank": self._rank(output, label)}
+        """The filtered rank of the answer and what it counts, not the scores of all entities."""
+        rank = realistic_rank(output, label["entity"], allowed(label["filter"], self.entities))
+        return {"mrr": 1 / rank, "rank": rank} | {
+            f"hits{n}": (rank <= n).astype(output.dtype) for n in HITS
+        }
 
     def kept_label(self, label: dict) -> dict[str, np.ndarray]:
         return {name: value for name, value in label.items() if name != "filter"}
-
-    def _rank(self, output: jax.Array, label: dict) -> jax.Array:
-        return realistic_rank(output, label["entity"], allowed(label["filter"], self.entities))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,11 +95,11 @@ class Recommendation(Ranking):
         if self.groups < 1:
             raise InputError("the task 'recommendation' needs the number of users, 'groups'")
 
-    def terms(self, rank: jax.Array) -> Sums:
+    def kept_output(self, output: jax.Array, label: dict) -> dict[str, jax.Array]:
         """Also whether the item is in the list's first 20, and its gain ``1 / log2(1 + rank)``."""
-        hit = rank <= TOP
-        gain = jnp.where(hit, 1 / jnp.log2(1 + rank), 0)
-        return super().terms(rank) | {"hit": hit.astype(rank.dtype), "gain": gain}
+        kept = super().kept_output(output, label)
+        hit, gain = kept["rank"] <= TOP, 1 / jnp.log2(1 + kept["rank"])
+        return kept | {"hit": hit.astype(output.dtype), "gain": jnp.where(hit, gain, 0)}
 
     def scores(self, sums: Mapping[str, np.ndarray]) -> dict:
         """Also Recall@20 and NDCG@20, means over the users who have an example.

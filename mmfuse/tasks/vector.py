@@ -47,6 +47,10 @@ class Vector(Task):
         terms |= {"y": y, "yy": y * y}
         return {name: weight @ jnp.where(label["mask"], x, 0) for name, x in terms.items()}
 
+    def kept_output(self, output: jax.Array, label: dict) -> dict[str, jax.Array]:
+        del label
+        return {"prediction": output}
+
     def scores(self, sums: Mapping[str, np.ndarray]) -> dict:
         """R2 per feature and its mean, and the mean absolute error over all defined values.
 

@@ -33,6 +33,8 @@ def batch_of(name, task):
     columns = examples.columns(name, B, rng)
     if name == "picture":
         columns["label"] = [255 * (pixels > 127) for pixels in columns["label"]]  # no grey
+    if name == "matching":  # no two candidates alike
+        columns["candidates"] = [[[2 + k, 2 + (b + k) % 4, 1] for k in range(3)] for b in range(B)]
     inputs = {"dots": rng.normal(size=(B, 4, 3)), "tone": rng.normal(size=(B, 6))}
     batch = {
         "inputs": {key: x.astype(np.float32) for key, x in inputs.items()},

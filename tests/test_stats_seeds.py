@@ -48,9 +48,16 @@ def test_no_seed():
     assert s.mean is None and s.reason == "no finished seed"
 
 
-def test_equal_values_have_no_spread():
+def test_equal_values_have_no_spread_and_no_interval():
     s = summary([0.7] * 3)
-    assert (s.mean, s.sd, s.low, s.high) == (0.7, 0.0, 0.7, 0.7)
+    assert (s.n, s.mean, s.sd, s.low, s.high) == (3, 0.7, 0.0, None, None)
+    assert s.reason.startswith("no spread")
+
+
+def test_a_spread_of_rounding_is_none():
+    # .81 - .62 and .80 - .61 differ in the last bit alone.
+    s = paired({0: 0.81, 1: 0.80, 2: 0.9}, {0: 0.62, 1: 0.61, 2: 0.71})
+    assert s.mean == pytest.approx(0.19) and (s.sd, s.low, s.high) == (0.0, None, None)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

@@ -9,8 +9,8 @@ import pytest
 import soundfile
 from PIL import Image
 
-from mmfuse.data import own_survey
-from mmfuse.data.own_survey import checked, survey
+from mmfuse.data.own import survey as own_survey
+from mmfuse.data.own.survey import checked, survey
 from mmfuse.errors import InputError, ReportError
 from tests import own_manifest
 

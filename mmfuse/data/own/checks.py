@@ -7,8 +7,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
-from mmfuse.data.own_cells import Facts
-from mmfuse.data.own_table import Problem, Row, Table, shown
+from mmfuse.data.own.cells import Facts
+from mmfuse.data.own.table import Problem, Row, Table, shown
 from mmfuse.errors import nearest
 
 SPLITS = ("train", "valid", "test")

@@ -14,6 +14,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.special import stdtrit
 
+ROUNDING = 1e-9  # spread, as a part of the values, that is rounding and not noise
+FLAT = "no spread between seeds: an interval of no width would claim to be certain"
+
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
@@ -23,7 +26,7 @@ class Summary:
       n: number of finite values.
       mean: their mean, None if n = 0.
       sd: sample standard deviation, ddof = 1, None if n < 2.
-      low: lower end of the t-interval of the mean, None if n < 2.
+      low: lower end of the t-interval of the mean, None if n < 2 or the values do not vary.
       high: its upper end.
       reason: why something is None, or an empty string.
     """
@@ -58,6 +61,8 @@ def summary(values: Sequence[float], level: float = 0.95) -> Summary:
     if x.size == 1:
         return Summary(1, mean, None, None, None, "one seed: its spread cannot be known")
     sd = statistics.stdev(x.tolist())
+    if sd == 0:
+        return Summary(x.size, mean, 0.0, None, None, FLAT)
     half = float(stdtrit(x.size - 1, (1 + level) / 2)) * sd / math.sqrt(x.size)
     return Summary(x.size, mean, sd, mean - half, mean + half)
 
@@ -76,4 +81,11 @@ def paired(
     result = summary([values[seed] - baseline[seed] for seed in shared], level)
     if not shared and values and baseline:
         return dataclasses.replace(result, reason="no seed in common with the baseline")
+    if result.sd is not None and result.sd <= ROUNDING * size(values, baseline):
+        return dataclasses.replace(result, sd=0.0, low=None, high=None, reason=FLAT)
     return result
+
+
+def size(*rows: Mapping[int, float]) -> float:
+    """Returns the largest absolute value of some rows: what their rounding is measured by."""
+    return max((abs(value) for row in rows for value in row.values()), default=0.0)

@@ -17,16 +17,16 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mmfuse.data import builder
-from mmfuse.data.own_cells import value
-from mmfuse.data.own_checks import SPLITS, label_of
-from mmfuse.data.own_survey import allowed, checked, survey
-from mmfuse.data.own_table import Row
+from mmfuse.data.own.cells import value
+from mmfuse.data.own.checks import SPLITS, label_of
+from mmfuse.data.own.survey import allowed, checked, survey
+from mmfuse.data.own.table import Row
 from mmfuse.errors import InputError
 
 
 @dataclasses.dataclass(kw_only=True)
 class OwnFilesConfig(tfds.core.BuilderConfig):
-    """The manifest, and what it may hold (``own_checks.ALLOWANCES``, with commas between).
+    """The manifest, and what it may hold (``checks.ALLOWANCES``, with commas between).
 
     Every file is read and checked here, before anything is written.
     """

@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmfuse.data import own_checks as checks
-from mmfuse.data.own_cells import examine
-from mmfuse.data.own_table import Problem, Row, Table, cell_kind, read_table
+from mmfuse.data.own import checks
+from mmfuse.data.own.cells import examine
+from mmfuse.data.own.table import Problem, Row, Table, cell_kind, read_table
 from mmfuse.errors import InputError, ReportError, nearest
 
 

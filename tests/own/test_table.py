@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mmfuse.data.own_table import read_table
+from mmfuse.data.own.table import read_table
 from mmfuse.errors import InputError
 
 HEAD = "id,split,label,note\n"

@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from mmfuse.data import own_cells
 from mmfuse.data.datasets import files_fingerprint, make_builder, prepare
+from mmfuse.data.own import cells as own_cells
 from mmfuse.errors import InputError, ReportError
 from tests import own_manifest
 

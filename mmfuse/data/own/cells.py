@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from mmfuse.data.own_table import shown
+from mmfuse.data.own.table import shown
 from mmfuse.data.safe.arrays import read_npy, read_npz
 from mmfuse.data.safe.limits import MIB, read_bytes
 from mmfuse.data.safe.pictures import read_picture

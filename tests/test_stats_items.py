@@ -1,0 +1,164 @@
+"""The noise of the test split against scipy, statsmodels, simulation and hand computation."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+from statsmodels.stats.contingency_tables import mcnemar as reference
+
+from mmfuse.stats.items import (
+    SCORES,
+    bootstrap,
+    compare_items,
+    corrected_items,
+    crossed,
+    mcnemar,
+    noise,
+)
+from mmfuse.tasks.classification import Classification
+from mmfuse.tasks.regression import Sentiment
+
+
+def _logits(right, label, classes=3):
+    """Outputs [N, C] that answer as ``right`` [N] says."""
+    answer = np.where(right, label, (label + 1) % classes)
+    return np.eye(classes, dtype=np.float32)[answer]
+
+
+def _runs(right, label):
+    return {s: {"output": _logits(r, label), "label": label} for s, r in enumerate(right)}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_mcnemar_against_statsmodels(seed):
+    a, b = np.random.default_rng(seed).integers(0, 2, (2, 30))
+    table = [[((a == i) & (b == j)).sum() for j in (1, 0)] for i in (1, 0)]
+    assert mcnemar(a, b) == pytest.approx(min(1.0, reference(table, exact=True).pvalue))
+
+
+def test_mcnemar_by_hand():
+    # b = 5, c = 0: 2 / 2^5. Nothing differs: no evidence.
+    assert mcnemar(np.ones(5), np.zeros(5)) == 2 / 32
+    assert mcnemar(np.ones(5), np.ones(5)) == 1.0
+    assert mcnemar(np.array([1, 0]), np.array([0, 1])) == 1.0
+
+
+def test_noise_by_hand():
+    label = np.array([0, 1, 2, 0])
+    runs = _runs(np.array([[1, 1, 1, 0], [1, 0, 1, 0]], bool), label)
+    # Means over seeds 1 .5 1 0: mean .625, squares .140625 .015625 .140625 .390625, sum .6875.
+    found = noise("accuracy", runs)
+    assert found.n == 4 and found.error == pytest.approx(math.sqrt(0.6875 / 3 / 4))
+    assert noise("f1_macro", runs) is None and noise("accuracy", {}) is None
+
+
+def _metrics(task, output, label):
+    sums = task.sums(output, label, np.ones(len(label), np.float32))
+    return task.scores({k: np.asarray(v) for k, v in sums.items()} | {"count": len(label)})
+
+
+def test_scores_that_were_kept_by_metric_are_taken_as_they_are():
+    def run(mrr, entity=(1, 2, 3)):
+        return {"output": {"mrr": np.array(mrr), "rank": np.ones(3)},
+                "label": {"entity": np.array(entity)}}  # fmt: skip
+
+    a, b = {0: run([1.0, 0.5, 0.2])}, {0: run([0.5, 0.5, 0.1])}
+    assert noise("mrr", a).error == pytest.approx(np.std([1, 0.5, 0.2], ddof=1) / math.sqrt(3))
+    assert noise("accuracy", a) is None and noise("hits1", a) is None
+    found = compare_items("mrr", a, b)
+    assert found.mean == pytest.approx(0.2) and found.mcnemar == {}
+    with pytest.raises(ValueError, match="other labels"):
+        compare_items("mrr", a, {0: run([0.5, 0.5, 0.1], (1, 2, 4))})
+
+
+def test_scores_average_to_the_metrics():
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 3, 50)
+    output = rng.normal(size=(50, 3)).astype(np.float32)
+    metrics = _metrics(Classification(3), output, label)
+    assert SCORES["accuracy"](output, label).mean() == pytest.approx(metrics["accuracy"])
+    label = rng.integers(-3, 4, 50).astype(np.float32)
+    output = rng.normal(0, 2, (50, 1)).astype(np.float32)
+    metrics = _metrics(Sentiment(), output, label)
+    for name in ("mae", "acc2_has0", "acc2_non0", "acc7"):
+        assert SCORES[name](output, label).mean() == pytest.approx(metrics[name], rel=1e-5)
+
+
+def test_comparison_over_items_against_scipy():
+    rng = np.random.default_rng(3)
+    label = rng.integers(0, 3, 200)
+    a, b = rng.random((3, 200)) < 0.7, rng.random((3, 200)) < 0.6
+    found = compare_items("accuracy", _runs(a, label), _runs(b, label))
+    test = scipy.stats.ttest_rel(a.mean(0), b.mean(0))
+    assert found.p == pytest.approx(test.pvalue) and found.mean == pytest.approx(
+        a.mean() - b.mean()
+    )
+    assert found.error == pytest.approx(scipy.stats.sem(a.mean(0) - b.mean(0)))
+    assert found.mcnemar == {s: mcnemar(a[s], b[s]) for s in range(3)}
+    # One-hot outputs of three seeds: the mean answers as most seeds do, right or wrong.
+    assert found.mcnemar_mean == pytest.approx(mcnemar(a.sum(0) > 1, b.sum(0) > 1))
+    only = compare_items("accuracy", {0: _runs(a, label)[0]}, _runs(b, label))
+    assert only.seeds == 1 and only.both_error is None
+
+
+def test_comparison_of_real_valued_scores():
+    rng = np.random.default_rng(4)
+    label = rng.normal(size=60).astype(np.float32)
+    a, b = ({0: {"output": rng.normal(size=(60, 1)), "label": label}} for _ in "ab")
+    found = compare_items("mae", a, b)
+    errors = [np.abs(r[0]["output"][:, 0] - label) for r in (a, b)]
+    assert found.p == pytest.approx(scipy.stats.ttest_rel(*errors).pvalue)
+    assert found.mcnemar == {} and found.mcnemar_mean is None
+
+
+def test_scores_that_never_vary():
+    label = np.arange(6) % 3
+    right, wrong = _runs(np.ones((2, 6), bool), label), _runs(np.zeros((2, 6), bool), label)
+    assert compare_items("accuracy", right, right).p == 1.0
+    assert compare_items("accuracy", right, wrong).p == 2 / 2**6
+
+
+def test_other_labels_are_refused():
+    label = np.arange(6) % 3
+    one, other = _runs(np.ones((1, 6), bool), label), _runs(np.ones((1, 6), bool), 2 - label)
+    with pytest.raises(ValueError, match="other labels"):
+        compare_items("accuracy", one, other)
+
+
+def test_bootstrap_against_scipy():
+    x = np.random.default_rng(5).integers(-2, 3, 150) / 2
+    low, high = bootstrap(x, draws=20000)
+    wanted = scipy.stats.bootstrap((x,), np.mean, method="percentile", n_resamples=20000,
+                                   rng=np.random.default_rng(1)).confidence_interval  # fmt: skip
+    assert (low, high) == pytest.approx(tuple(wanted), abs=0.01)
+    assert bootstrap(x) == bootstrap(x)
+
+
+def test_crossed_by_hand():
+    # Seed means 1 3, example means 1 3: A = 2/2, B = 2/2; additive, so the residual is nothing.
+    d = np.array([[0.0, 2.0], [2.0, 4.0]])
+    error, low, high = crossed(d)
+    assert error == pytest.approx(math.sqrt(2))
+    half = scipy.stats.t.ppf(0.975, 2) * math.sqrt(2)  # (1 + 1)^2 / (1 + 1) = 2 degrees of freedom
+    assert (low, high) == pytest.approx((2 - half, 2 + half))
+    assert crossed(d[:1]) == (None, None, None)
+    assert crossed(np.ones((3, 4))) == (0.0, 1.0, 1.0)
+
+
+def test_crossed_interval_covers_new_seeds_and_examples():
+    rng, hits, draws = np.random.default_rng(6), 0, 1000
+    for _ in range(draws):
+        d = rng.normal(0, 0.5, (5, 1)) + rng.normal(0, 2.0, (1, 80)) + rng.normal(0, 1, (5, 80))
+        _, low, high = crossed(d)
+        hits += low < 0 < high
+    assert 0.93 < hits / draws < 0.985
+
+
+def test_correction_over_the_table():
+    label = np.arange(30) % 3
+    rng = np.random.default_rng(7)
+    base, *rows = (_runs(rng.random((2, 30)) < p, label) for p in (0.5, 0.6, 0.9))
+    tests = [compare_items("accuracy", row, base) for row in rows]
+    made = corrected_items([*tests, None])
+    assert made[2] is None and made[1].holm == pytest.approx(min(1.0, 3 * tests[1].p))
