@@ -27,6 +27,7 @@ from mmfuse.data.helpdesk import Helpdesk
 from mmfuse.data.ict_mmmo import IctMmmo
 from mmfuse.data.mosi import Mosi
 from mmfuse.data.movie_kg import MovieKg
+from mmfuse.data.movielens import Movielens
 from mmfuse.data.mustard import Mustard
 from mmfuse.data.mvsa_single import MvsaSingle
 from mmfuse.data.own.files import OwnFiles
@@ -46,6 +47,7 @@ DATASETS = {
     "mustard": Mustard,
     "codex_s": CodexS,
     "movie_kg": MovieKg,
+    "movielens": Movielens,
     "manifest": OwnFiles,
 }
 
