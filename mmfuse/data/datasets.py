@@ -23,6 +23,7 @@ from mmfuse.data.banking77 import Banking77
 from mmfuse.data.codex_s import CodexS
 from mmfuse.data.cub_image_text import CubImageText
 from mmfuse.data.easy_vqa import EasyVqa
+from mmfuse.data.emodb import Emodb
 from mmfuse.data.helpdesk import Helpdesk
 from mmfuse.data.ict_mmmo import IctMmmo
 from mmfuse.data.mosi import Mosi
@@ -48,6 +49,7 @@ DATASETS = {
     "codex_s": CodexS,
     "movie_kg": MovieKg,
     "movielens": Movielens,
+    "emodb": Emodb,
     "manifest": OwnFiles,
 }
 
