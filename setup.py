@@ -18,6 +18,10 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["mmfuse*", "experiments*", "configs*"]),
+    package_data={
+        "configs": ["published/*.json"],
+        "mmfuse.report": ["page.css", "page.js"],
+    },
     install_requires=[
         "jax>=0.10.2,<0.12",
         "flax>=0.12.8",
@@ -38,16 +42,22 @@ setup(
         "rich>=13.7",
         "h5py>=3.12",
         "pillow>=10",
+        "tensorboardX>=2.6.4",
     ],
     extras_require={
         "cuda12": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
+        "tune": ["optuna>=5"],
+        "wandb": ["wandb>=0.20"],
+        "mlflow": ["mlflow>=3"],
         "dev": [
+            "optuna>=5",
             "pytest>=8",
             "pytest-cov>=5",
             "ruff>=0.9",
             "setuptools>=70.1",
             "statsmodels>=0.14.4",
+            "scikit-posthocs>=0.11",
         ],
     },
     classifiers=[

@@ -46,6 +46,9 @@ def get_config(argument=""):
                 "clip_norm": 1.0,
                 "select": "loss",
             },
+            "tune": {
+                "space": {"train": {"lr": ("log", 1e-4, 3e-2), "weight_decay": ("log", 1e-3, 1.0)}}
+            },
             "parallel": {"mode": "pmap", "devices": 0},
             "rows": rows(("image", "text"), METHODS, features=FEATURES, hidden=64),
         }

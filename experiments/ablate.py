@@ -2,6 +2,7 @@
 
     python -m experiments.ablate --config=configs/quickstart.py --workdir=runs/quickstart
     python -m experiments.ablate --config=... --workdir=... --rows='TFN|MBT' --config.train.epochs=3
+    python -m experiments.ablate --config=... --workdir=... --log=tensorboard,wandb
     python -m experiments.ablate --config=... --dry_run
     python -m experiments.ablate --config=... --workdir=... --config.parallel.mode=jit --distributed
 
@@ -15,15 +16,15 @@ after saving.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import functools
 import io
 import itertools
 import re
-import shlex
 import shutil
-import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from experiments import cli
@@ -35,13 +36,17 @@ from mmfuse.data.datasets import make_builder, prepare
 from mmfuse.data.loader import Dataset
 from mmfuse.errors import InputError, listed
 from mmfuse.fusion import FUSIONS, build_fusion, find_fusion, headed
+from mmfuse.logs import Logs
 from mmfuse.loop import Interrupted, train_group
 from mmfuse.parallel import Devices
 from mmfuse.programs import forget
 from mmfuse.progress import Progress
 from mmfuse.record import plain
-from mmfuse.runs import Setting, finish
+from mmfuse.runs import Setting, config_of, finish
+from mmfuse.sinks import chosen
+from mmfuse.store import Store
 from mmfuse.tables import FORMATS, render, summarise
+from mmfuse.train import learning_rates
 from mmfuse.workdir import Workdir, check_workdir, open_workdir
 
 
@@ -53,6 +58,7 @@ def _parser() -> cli.Parser:
     parser.add_argument("--dry_run", action="store_true", help="costs only; writes nothing")
     parser.add_argument("--distributed", nargs="?", const=processes.CLUSTER,
                         help="one of several processes: HOST:PORT,NUMBER/PROCESSES")  # fmt: skip
+    parser.add_argument("--log", default="", help="also log to: tensorboard, wandb, mlflow")
     parser.add_argument("--raw_data", help="folder of upstream files (or MMFUSE_RAW_DATA)")
     parser.add_argument("--data_dir", help="where prepared datasets lie (or TFDS_DATA_DIR)")
     return parser
@@ -63,45 +69,78 @@ def main(argv: list[str]) -> int:
     args, overrides = cli.parse(_parser(), argv)
     if not args.workdir and not args.dry_run:
         raise InputError("--workdir is missing: say where runs and the table go")
+    names = chosen(args.log)
     _, ablation = cli.load(args.config, overrides)
     if args.distributed:
         processes.start(args.distributed)
-    rows = _chosen(ablation, args.rows)
-    for row in rows:
-        _check_fusion(row, tuple(ablation.data["preprocess"]))
+    rows = matching(ablation, args.rows)
     store = None if args.dry_run else cli.use_compilation_cache()
-    devices = Devices(ablation.parallel["mode"], ablation.parallel["devices"], store)
-    for row in rows:
-        check_divisible(row, devices)
-    dataset = _dataset(ablation, args)
-    rows = [equal(row, dataset, ablation.budget, store) for row in rows]
-    built = [build(row, dataset, devices, ablation) for row in rows]
+
+    def check() -> None:
+        if args.workdir and Path(args.workdir).exists():
+            check_workdir(args.workdir, ablation.identity(), unknown=("data_fingerprint",))
+
+    dataset, devices = prepared(ablation, rows, args, store, check)
+    built = build_rows(ablation, rows, dataset, devices)
     if args.dry_run:
         from experiments.dry_run import print_costs
 
         return print_costs(ablation, built, dataset, devices)
+    command = cli.command("experiments.ablate", argv)
+    setting, stop = Setting(ablation, dataset, devices), cli.StopSignals()
+    return train_rows(setting, args.workdir, built, stop, command, names)
+
+
+def build_rows(
+    ablation: Ablation, rows: list[Row], dataset: Dataset, devices: Devices
+) -> list[Built]:
+    """The rows ready to compile, at the budget of the config."""
+    rows = [equal(row, dataset, ablation.budget, devices.store) for row in rows]
+    return [build(row, dataset, devices, ablation) for row in rows]
+
+
+def train_rows(
+    setting: Setting, path: str, built: list[Built], stop, command: str, names: Sequence[str] = ()
+) -> int:
+    """Trains what has no record yet in the workdir, and prints its table; returns the exit code.
+
+    ``names`` are the sinks that hear of it besides the log in the workdir.
+    """
+    ablation = setting.ablation
     for row in built:
-        check_memory(row, devices, len(ablation.groups()[0]))
-    stop = cli.StopSignals()
-    setting = Setting(ablation, dataset, devices)
-    identity = ablation.identity() | {"data_fingerprint": dataset.fingerprint}
-    facts = {"baseline": ablation.baseline, "command": _command(argv)}
+        check_memory(row, setting.devices, len(ablation.groups()[0]))
+    identity = ablation.identity() | {"data_fingerprint": setting.dataset.fingerprint}
+    facts = {"baseline": ablation.baseline, "conditions": ablation.conditions}
+    facts |= {"command": command}
     processes.check_same("code, config or data", [setting.code, identity])
     with contextlib.ExitStack() as held:
-        workdir = processes.told(
-            lambda: held.enter_context(open_workdir(args.workdir, identity, **facts))
-        )
+        workdir = processes.told(lambda: held.enter_context(open_workdir(path, identity, **facts)))
         processes.told(lambda: _check_same_code(setting, workdir))
         try:
-            _train_all(setting, workdir, built, stop)
+            with Logs(workdir, ablation.name, names if processes.first() else ()) as logs:
+                _train_all(setting, workdir, built, stop, logs)
         except Interrupted:
-            print("interrupted: the same command goes on from here", file=sys.stderr)
-            return stop.exit_code
-        return processes.told(lambda: _print_table(ablation, workdir, facts["command"]))
+            return cli.interrupted(stop)
+        return processes.told(lambda: _print_table(ablation, workdir, command))
 
 
-def _dataset(ablation: Ablation, args) -> Dataset:
-    """The prepared dataset; the workdir is looked at first, since preparing may take long."""
+def prepared(
+    ablation: Ablation,
+    rows: list[Row],
+    args: argparse.Namespace,
+    store: Store | None,
+    check: Callable[[], None],
+) -> tuple[Dataset, Devices]:
+    """The data and the devices of these rows.
+
+    What can be checked without the data is checked first, since preparing it may take long: the
+    rows, and by ``check`` the workdir.
+    """
+    for row in rows:
+        _check_fusion(row, tuple(ablation.data["preprocess"]))
+    devices = Devices(ablation.parallel["mode"], ablation.parallel["devices"], store)
+    for row in rows:
+        check_divisible(row, devices)
     data = ablation.data
     make = functools.partial(
         make_builder, data["name"], data["builder"], data_dir=args.data_dir, raw_data=args.raw_data
@@ -109,18 +148,19 @@ def _dataset(ablation: Ablation, args) -> Dataset:
     builder = make()
 
     def check_and_prepare() -> None:
-        if args.workdir and Path(args.workdir).exists():
-            check_workdir(args.workdir, ablation.identity(), unknown=("data_fingerprint",))
+        check()
         prepare(builder)
 
     processes.told(check_and_prepare)
     if not processes.first():
         builder = make()  # again, since it looks for what is there when it is made
         prepare(builder)  # on a disk of its own
-    return Dataset(builder, data["preprocess"], resident_bytes=data["resident_bytes"])
+    size = data["resident_bytes"]
+    return Dataset(builder, data["preprocess"], resident_bytes=size), devices
 
 
-def _chosen(ablation: Ablation, pattern: str) -> list[Row]:
+def matching(ablation: Ablation, pattern: str) -> list[Row]:
+    """The rows whose name matches ``--rows``; none is an InputError."""
     try:
         rows = [row for row in ablation.rows if re.search(pattern, row.name)]
     except re.error as error:
@@ -159,7 +199,7 @@ def _check_fusion(row: Row, modalities: tuple[str, ...]) -> None:
         )
 
 
-def _train_all(setting: Setting, workdir: Workdir, built: list[Built], stop) -> None:
+def _train_all(setting: Setting, workdir: Workdir, built: list[Built], stop, logs: Logs) -> None:
     groups = setting.ablation.groups()
     every = [(row, seeds) for row in built for seeds in groups]
     missing = processes.told(
@@ -175,33 +215,40 @@ def _train_all(setting: Setting, workdir: Workdir, built: list[Built], stop) -> 
             if stop():  # since the last dispatch of the row before: its records are written
                 raise Interrupted
             progress.row(row.row.name, row.settings.epochs)
-            _train_one(setting, workdir, row, seeds, stop, progress)
+            _train_one(setting, workdir, row, seeds, stop, progress, logs)
             forget()
 
 
-def _train_one(setting: Setting, workdir: Workdir, built: Built, seeds, stop, progress) -> None:
+def _train_one(
+    setting: Setting, workdir: Workdir, built: Built, seeds, stop, progress: Progress, logs: Logs
+) -> None:
     """One row and group of seeds, to its records; its checkpoints are then no longer needed."""
     from mmfuse.checkpoint import Checkpoints
 
-    name = built.row.name
+    name, steps = built.row.name, built.steps_per_epoch
     folder = workdir.checkpoints(name) / "-".join(map(str, seeds))
+    checkpoints = Checkpoints(folder) if processes.first() else None
+    config, rates = config_of(setting.ablation, built), learning_rates(built.settings, steps)
+    with logs.group(name, seeds, config, rates, steps) as log:
 
-    def report(event: str, value) -> None:
-        if event == "compiled":
-            progress.compiled(value)
-        else:
-            progress.epoch(value, "")
+        def report(event: str, value) -> None:
+            if event == "compiled":
+                progress.compiled(value)
+            else:
+                getattr(log, event)(value)
+            if event == "epoch":
+                progress.epoch(value.epoch)
 
-    run, executables, clock = train_group(
-        built,
-        setting.dataset,
-        setting.devices,
-        seeds,
-        Checkpoints(folder) if processes.first() else None,
-        stop=stop,
-        report=report,
-    )
-    records = finish(setting, workdir, built, seeds, run, executables, clock)
+        run, executables, clock = train_group(
+            built,
+            setting.dataset,
+            setting.devices,
+            seeds,
+            checkpoints,
+            stop=stop,
+            report=report,
+        )
+        records = finish(setting, workdir, built, seeds, run, executables, clock, report=report)
     if processes.first():
         shutil.rmtree(workdir.checkpoints(name), ignore_errors=True)
         progress.finish_row(_brief(records))
@@ -213,12 +260,6 @@ def _brief(records: list[dict]) -> str:
     scores = [r["metrics"]["test"].get(primary) for r in records]
     shown = ", ".join("diverged" if s is None else f"{s:.4f}" for s in scores)
     return f"{records[0]['row']}: test {primary} {shown}"
-
-
-def _command(argv: list[str]) -> str:
-    """What people type for this table: the config and its overrides, without paths of a machine."""
-    kept = [arg for arg in argv if arg.startswith("--config")]
-    return shlex.join(["python", "-m", "experiments.ablate", *kept])
 
 
 def _check_same_code(setting: Setting, workdir: Workdir) -> None:

@@ -24,7 +24,6 @@ import re
 import resource
 import statistics
 import time
-from collections.abc import Callable
 from types import ModuleType
 
 import jax
@@ -42,9 +41,9 @@ from mmfuse.data.datasets import make_builder, prepare
 from mmfuse.data.loader import Dataset
 from mmfuse.errors import InputError
 from mmfuse.parallel import Devices
+from mmfuse.probing.latency import Clock, take_turns
 from mmfuse.programs import compile_row
 
-Clock = Callable[[], float]
 SYNTHETIC_EXAMPLES = 512  # or four batches
 COMPARED, TOLERANCE = 3, 1e-3  # first losses that a twin must share, and how closely
 TITLES = ("seeds", "compile", "programs", "examples/s", "FLOP/s", "of peak", "memory")
@@ -56,7 +55,7 @@ def matmul_peak(size: int = 1024, repeats: int = 10, clock: Clock = time.perf_co
     x = jnp.ones((size, size), jnp.float32)
     product = jax.jit(lambda a, b: a @ b).lower(x, x).compile()
     jax.block_until_ready(product(x, x))
-    times = _turns([lambda: jax.block_until_ready(product(x, x))], repeats, clock)
+    times = take_turns([lambda: jax.block_until_ready(product(x, x))], repeats, clock)
     return 2 * size**3 / min(times[0])
 
 
@@ -118,17 +117,6 @@ class Dispatch:
             losses.append((summed - total) / self.order.shape[2])
             total = summed
         return np.array(losses)
-
-
-def _turns(runs: list[Callable[[], object]], repeats: int, clock: Clock) -> list[list[float]]:
-    """Seconds of each run in each repeat; the runs take turns, so that all see the same machine."""
-    times = [[] for _ in runs]
-    for _ in range(repeats):
-        for run, seconds in zip(runs, times, strict=True):
-            start = clock()
-            run()
-            seconds.append(clock() - start)
-    return times
 
 
 def _parser() -> cli.Parser:
@@ -241,8 +229,8 @@ def _measure(built: Built, dataset: Dataset, devices: Devices, seeds, args, twin
     if twins:
         twin, difference = _twin(twins, built, dataset, dispatch, args.channels_last)
         runs.append(twin)
-    _turns(runs, 1, clock)  # to warm up
-    times = _turns(runs, args.repeats, clock)
+    take_turns(runs, 1, clock)  # to warm up
+    times = take_turns(runs, args.repeats, clock)
     peak = max(peak, machine_peak(devices, clock))
     step = statistics.median(times[0]) / steps
     rate = training_flops(built, dataset, seeds) / step

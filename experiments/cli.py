@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shlex
 import signal
 import stat
 import sys
@@ -94,6 +95,21 @@ def load(spec: str, overrides: list[tuple[str, str]]) -> tuple[ConfigDict, Ablat
     for path, value in overrides:
         apply_override(config, path, value)
     return config, resolve(config)
+
+
+def command(program: str, argv: list[str], also: tuple[str, ...] = ()) -> str:
+    """What people type for a table: the config and its overrides, without paths of a machine.
+
+    ``also`` are other flags that the table depends on.
+    """
+    kept = [arg for arg in argv if arg.startswith(("--config", *(f"{flag}=" for flag in also)))]
+    return shlex.join(["python", "-m", program, *kept])
+
+
+def interrupted(stop: StopSignals) -> int:
+    """Says how to go on after a signal; returns the exit code."""
+    print("interrupted: the same command goes on from here", file=sys.stderr)
+    return stop.exit_code
 
 
 def use_compilation_cache() -> Store:

@@ -17,11 +17,12 @@ import jax
 import numpy as np
 
 from experiments import cli
-from experiments.inspect_views import Html, described, ids, joined, mask, tag, view
+from experiments.inspect_views import described, ids, mask, view
 from mmfuse.data.datasets import make_builder, prepare
 from mmfuse.data.loader import Dataset
 from mmfuse.data.preprocess import Picture, Text
 from mmfuse.errors import InputError, nearest
+from mmfuse.markup import Html, joined, tag
 from mmfuse.tasks import Classification
 
 SPLITS = ("train", "valid")

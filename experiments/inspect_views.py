@@ -5,8 +5,6 @@ Everything is HTML that needs no network: pictures and sound are data URIs.
 
 from __future__ import annotations
 
-import base64
-import html
 import io
 from typing import Any
 
@@ -17,30 +15,12 @@ from PIL import Image
 from mmfuse.data import audio
 from mmfuse.data.sound_input import Clip
 from mmfuse.data.text import PADDING, UNKNOWN, Vocabulary
+from mmfuse.markup import Html, data_uri, joined, tag
 
 LARGEST = 480  # pixels a side of what is shown
 FRAMES = 600  # of a clip's spectrogram, at most
 RANGE_DB = 80.0  # below the loudest cell of a clip, a spectrogram is black
 COLOURS = np.array([[8, 8, 40], [40, 60, 140], [30, 150, 140], [150, 210, 70], [255, 240, 120]])
-
-
-class Html(str):
-    """Text that is HTML already; every other string is escaped where it meets HTML."""
-
-
-def tag(name: str, *children: Any, **attributes: Any) -> Html:
-    """``<name attributes>children</name>``, all that is not `Html` escaped; ``class_`` is class."""
-    given = "".join(
-        f' {key.rstrip("_")}="{html.escape(str(value))}"' for key, value in attributes.items()
-    )
-    if name == "img":
-        return Html(f"<img{given}>")
-    return Html(f"<{name}{given}>{joined(children)}</{name}>")
-
-
-def joined(children: Any) -> Html:
-    """The children one after the other, all that is not `Html` escaped."""
-    return Html("".join(c if isinstance(c, Html) else html.escape(str(c)) for c in children))
 
 
 def described(value: Any) -> str:
@@ -91,7 +71,7 @@ def sound(clip: Clip) -> Html:
     """A player of the clip, 16-bit WAV, what is beyond [-1, 1] clipped; nothing for no samples."""
     file = io.BytesIO()
     soundfile.write(file, np.clip(clip.samples, -1, 1), clip.rate, format="WAV", subtype="PCM_16")
-    return tag("audio", controls="", src=_uri("audio/wav", file.getvalue()))
+    return tag("audio", controls="", src=data_uri("audio/wav", file.getvalue()))
 
 
 def image(pixels: np.ndarray, **attributes: Any) -> Html:
@@ -100,7 +80,7 @@ def image(pixels: np.ndarray, **attributes: Any) -> Html:
     if max(picture.size) > LARGEST and "class_" not in attributes:
         picture.thumbnail((LARGEST, LARGEST))
     picture.save(file, "PNG")
-    return tag("img", src=_uri("image/png", file.getvalue()), alt="", **attributes)
+    return tag("img", src=data_uri("image/png", file.getvalue()), alt="", **attributes)
 
 
 def heat(values: np.ndarray) -> np.ndarray:
@@ -143,7 +123,3 @@ def _range(values: np.ndarray) -> str:
     if not values.size:
         return "empty"
     return f"{float(values.min()):.4g} to {float(values.max()):.4g}"
-
-
-def _uri(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

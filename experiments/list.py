@@ -1,6 +1,6 @@
 """Says what there is.
 
-    python -m experiments.list [fusions|encoders|decoders|datasets|metrics|configs]
+    python -m experiments.list [fusions|encoders|decoders|datasets|metrics|configs|logs]
     python -m experiments.list datasets [NAME] [--raw_data=FOLDER]
 
 Without an argument: all of it. With the name of a dataset: its whole card.
@@ -81,6 +81,13 @@ def metrics() -> Iterator[tuple[str, str]]:
         yield name, f"{', '.join(tasks) or 'any'}; {'higher' if higher else 'lower'} is better"
 
 
+def logs() -> Iterator[tuple[str, str]]:
+    """Every place that a run can be logged to, with --log=NAME,NAME of experiments.ablate."""
+    from mmfuse.sinks import SINKS
+
+    return _classes(SINKS)
+
+
 def configs() -> Iterator[tuple[str, str]]:
     """Every shipped config; read, not run."""
     for path in sorted(Path("configs").glob("*.py")):
@@ -89,7 +96,7 @@ def configs() -> Iterator[tuple[str, str]]:
             yield str(path), _first_line(doc)
 
 
-KINDS = {f.__name__: f for f in (fusions, encoders, decoders, datasets, metrics, configs)}
+KINDS = {f.__name__: f for f in (fusions, encoders, decoders, datasets, metrics, configs, logs)}
 
 
 def main(argv: list[str]) -> int:

@@ -1,11 +1,14 @@
 """Renders the table of a workdir again, from its records alone.
 
-    python -m experiments.table --workdir=DIR --format=md|tex|csv|json
-        [--baseline=ROW] [--metric=NAME] [--into=FILE]
+    python -m experiments.table --workdir=DIR --format=md|tex|csv|json|html
+        [--baseline=ROW] [--metric=NAME] [--compare=FILE] [--into=FILE]
 
 ``--into`` writes the table between the lines ``<!-- table NAME -->`` and ``<!-- /table -->`` of a
 text file instead of printing it, NAME being the ablation's name; a file that does not exist is made
 with such a place. So no number is copied by hand.
+
+``--compare`` puts published figures beside ours (``configs/published`` has some); those measured
+under other conditions than ``config.conditions`` says of ours are marked.
 
 Exit codes: 0 done, 2 bad input (one line on stderr). Nothing is trained, written or imported from
 jax, so it runs anywhere in a fraction of a second.
@@ -14,16 +17,16 @@ jax, so it runs anywhere in a fraction of a second.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+from mmfuse import published
 from mmfuse.errors import InputError, nearest
 from mmfuse.record import write_atomic
-from mmfuse.tables import FORMATS, render, summarise
+from mmfuse.tables import FORMATS, Table, render, summarise
 from mmfuse.workdir import Workdir
-
-OPTIONS = ("--workdir", "--format", "--baseline", "--metric", "--into", "--help")
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,13 +47,27 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--format", default="md", help=f"one of {', '.join(FORMATS)}")
     parser.add_argument("--baseline", help="the row that differences are taken to")
     parser.add_argument("--metric", help="the metric of the first column")
+    parser.add_argument("--compare", help="a JSON file of published results, to stand beside ours")
     parser.add_argument("--into", help="a text file with a place for the table")
+    return strict(parser, arguments)
+
+
+def strict(parser: Parser, arguments: Sequence[str]) -> argparse.Namespace:
+    """Parses the arguments; an unknown one is an InputError that names the nearest option."""
     options, unknown = parser.parse_known_args(arguments)
     for argument in unknown:
         name = argument.partition("=")[0]
-        hint = nearest(name if name.startswith("-") else f"--{name}", OPTIONS)
+        known = [o for o in parser._option_string_actions if o.startswith("--")]
+        hint = nearest(name if name.startswith("-") else f"--{name}", known)
         raise InputError(f"unexpected argument '{argument}'{hint}")
     return options
+
+
+def check_format(format: str, allowed: Collection[str]) -> None:
+    """Raises InputError for a format that is not allowed."""
+    if format not in allowed:
+        hint = nearest(format, allowed)
+        raise InputError(f"unknown format '{format}'{hint}; allowed: {', '.join(allowed)}")
 
 
 def insert(path: str, name: str, text: str) -> None:
@@ -72,14 +89,23 @@ def insert(path: str, name: str, text: str) -> None:
 
 def table(options: argparse.Namespace) -> str:
     """Returns the rendered table that the command line asks for."""
-    if options.format not in FORMATS:
-        hint = nearest(options.format, FORMATS)
-        raise InputError(f"unknown format '{options.format}'{hint}; allowed: {', '.join(FORMATS)}")
+    check_format(options.format, FORMATS)
     workdir = Workdir(options.workdir)
-    ablation = workdir.ablation()
-    records = workdir.records()
+    text = render(summarised(workdir, options), options.format)
+    if options.into:
+        insert(options.into, workdir.ablation()["identity"]["name"], text)
+    return "" if options.into else text
+
+
+def summarised(workdir: Workdir, options: argparse.Namespace) -> Table:
+    """Returns the table of a workdir, with the metric, baseline and comparison of the options.
+
+    Raises:
+      InputError: nothing has finished there, or it has no such metric or baseline.
+    """
+    ablation, records = workdir.ablation(), workdir.records()
     if not records:
-        raise InputError(f"workdir '{options.workdir}' holds no finished run yet")
+        raise InputError(f"workdir '{workdir.path}' holds no finished run yet")
     identity = ablation["identity"]
     content = summarise(
         records,
@@ -90,21 +116,27 @@ def table(options: argparse.Namespace) -> str:
         command=ablation.get("command"),
         predictions=workdir.predictions,
     )
-    text = render(content, options.format)
-    if options.into:
-        insert(options.into, identity["name"], text)
-    return "" if options.into else text
+    if options.compare:
+        conditions = ablation.get("conditions", {})
+        beside = published.beside(content, published.load(options.compare), conditions)
+        content = dataclasses.replace(content, published=beside)
+    return content
 
 
-def main() -> int:
-    """Prints the table, or ``error: ...``."""
+def printed(make: Callable[[Sequence[str]], str]) -> int:
+    """Prints what ``make`` returns for the command line, or ``error: ...``; the exit code."""
     try:
-        text = table(parse(sys.argv[1:]))
+        text = make(sys.argv[1:])
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     sys.stdout.write(text)
     return 0
+
+
+def main() -> int:
+    """Prints the table, or ``error: ...``."""
+    return printed(lambda arguments: table(parse(arguments)))
 
 
 if __name__ == "__main__":

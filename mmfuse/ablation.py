@@ -17,16 +17,14 @@ from mmfuse.errors import InputError, listed, nearest
 from mmfuse.optim import OPTIMISERS, SCHEDULES
 from mmfuse.own import on_own_files
 from mmfuse.parallel import MODES
+from mmfuse.published import check_conditions
 from mmfuse.tasks import METRICS
 from mmfuse.train import LAST, TrainSettings
 from mmfuse.transforms import LISTS, build_transforms
 
 OWN_FILES = ("manifest", "allow")  # keys of data that on_own_files puts in the builder's words
 SECTIONS = {  # section: its keys, or None where the entries are checked by what they configure
-    "name": None,
-    "seeds": None,
-    "baseline": None,
-    "metric": None,
+    **dict.fromkeys(("name", "seeds", "baseline", "metric", "conditions")),
     "data": {"name", "builder", "preprocess", "resident_bytes", *OWN_FILES, *LISTS},
     "kinds": None,
     "encoders": None,
@@ -36,14 +34,15 @@ SECTIONS = {  # section: its keys, or None where the entries are checked by what
     "train": {field.name for field in dataclasses.fields(TrainSettings)},
     "parallel": {"mode", "devices", "replicas"},
     "rows": None,
+    "tune": {"space", "seed", "metric", "together"},  # what experiments.tune reads
 }
 REQUIRED = ("seeds", "metric", "data", "encoders", "train", "parallel", "rows")
 BUDGETS = ("params", "flops")
 ROW_SECTIONS = ("fusion", "train", "encoders")
 NESTED = (  # what must have keys of its own, outer before inner; * = every key
     "data", "data.builder", "data.preprocess", "data.preprocess.*", "encoders", "encoders.*",
-    "kinds", "kinds.*", "kinds.*.preprocess", "kinds.*.encoder",
-    "fusion", "head", "budget", "train", "parallel", "rows", "rows.*", "rows.*.fusion",
+    "conditions", "kinds", "kinds.*", "kinds.*.preprocess", "kinds.*.encoder", "fusion", "head",
+    "budget", "train", "parallel", "tune", "tune.space", "rows", "rows.*", "rows.*.fusion",
     "rows.*.train", "rows.*.encoders", "rows.*.encoders.*",
 )  # fmt: skip
 DEFAULTS = {
@@ -92,6 +91,8 @@ class Ablation:
     parallel: dict
     rows: tuple[Row, ...]
     budget: dict  # {} or {"params": N} or {"flops": N}, what every row is to cost
+    conditions: dict  # in words, see mmfuse.published; what a figure of others is compared by
+    tuned: dict = dataclasses.field(default_factory=dict)  # how the rows' settings were found
 
     def identity(self) -> dict:
         """What a workdir is bound to; rows may be added later, nothing else may change."""
@@ -103,7 +104,7 @@ class Ablation:
             "parallel": self.parallel,
             "budget": self.budget,
             "rows": {row.name: row.as_dict() for row in self.rows},
-        }
+        } | ({"tuned": self.tuned} if self.tuned else {})
 
     def groups(self) -> list[tuple[int, ...]]:
         """The seeds, in groups that are trained together as replicas of one program."""
@@ -122,10 +123,10 @@ def resolve(config: ConfigDict) -> Ablation:
         _known(differs, ROW_SECTIONS, f"config.rows['{name}']")
         fusion = differs.get("fusion", plain.get("fusion"))
         _named(fusion or {}, f"row '{name}' needs a fusion entry with a name")
-        encoders = _merged(plain["encoders"], differs.get("encoders", {}))
+        encoders = merged(plain["encoders"], differs.get("encoders", {}))
         for modality, fields in encoders.items():
             _named(fields, f"config.encoders.{modality} needs a name")
-        train = _settings(_merged(plain["train"], differs.get("train", {})), name)
+        train = train_settings(merged(plain["train"], differs.get("train", {})), name)
         rows.append(Row(name, fusion, encoders, train, differs, head=plain.get("head", {})))
     if not rows:
         raise InputError("config.rows is empty: an ablation needs at least one row")
@@ -144,6 +145,7 @@ def resolve(config: ConfigDict) -> Ablation:
         parallel=_parallel(plain["parallel"], len(seeds)),
         rows=tuple(rows),
         budget=_budget(plain.get("budget", {})),
+        conditions=check_conditions(plain.get("conditions", {}), "config.conditions"),
     )
 
 
@@ -156,12 +158,12 @@ def _plain(value):
     return [_plain(v) for v in value] if isinstance(value, (tuple, list)) else value
 
 
-def _merged(base: dict, over: dict) -> dict:
+def merged(base: dict, over: dict) -> dict:
     """``base`` with ``over`` merged in; an encoder that names another kind replaces the whole."""
     out = dict(base)
     for key, value in over.items():
         merge = isinstance(value, dict) and isinstance(out.get(key), dict) and "name" not in value
-        out[key] = _merged(out[key], value) if merge else value
+        out[key] = merged(out[key], value) if merge else value
     return out
 
 
@@ -206,7 +208,7 @@ def _check_sections(config: dict) -> None:
                 raise InputError(f"{where} must be a section with keys, got {value!r}")
     for section, keys in SECTIONS.items():
         if keys is not None:
-            _known(config[section], keys, f"config.{section}")
+            _known(config.get(section, {}), keys, f"config.{section}")
 
 
 def _one_of(value: str, allowed, where: str) -> str:
@@ -231,7 +233,7 @@ def _seeds(seeds: list) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def _settings(train: dict, row: str) -> TrainSettings:
+def train_settings(train: dict, row: str) -> TrainSettings:
     """Checks types and ranges of the training settings of one row."""
     where = f"config.train (row '{row}')"
     _known(train, SECTIONS["train"], where)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -113,8 +113,17 @@ def _check_batch(row: Row, dataset: Dataset) -> None:
         )
 
 
-def build(row: Row, dataset: Dataset, devices: Devices, ablation: Ablation) -> Built:
-    """Builds a row and counts its costs; a model that cannot be built is an InputError."""
+def build(
+    row: Row,
+    dataset: Dataset,
+    devices: Devices,
+    ablation: Ablation,
+    own: Mapping[str, tuple[float, ...]] | None = None,
+) -> Built:
+    """Builds a row and counts its costs; a model that cannot be built is an InputError.
+
+    ``own`` are settings that differ between the replicas, as ``make_program`` takes them.
+    """
     check_divisible(row, devices)
     _check_batch(row, dataset)
     task = dataset.task
@@ -134,7 +143,7 @@ def build(row: Row, dataset: Dataset, devices: Devices, ablation: Ablation) -> B
     return Built(
         row=row,
         model=model,
-        program=make_program(model, task, row.train, steps, **transforms),
+        program=make_program(model, task, row.train, steps, own, **transforms),
         steps_per_epoch=steps,
         reads=modalities_read(model.fusion, dataset.modalities),
         **costs,

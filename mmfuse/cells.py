@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Iterator
 
 from mmfuse.measures import Measure, measure
-from mmfuse.notes import MARK, MISSED
+from mmfuse.notes import MARK, MISSED, UNLIKE
+from mmfuse.published import Published
 from mmfuse.stats import Summary
 from mmfuse.summary import Row, Table
 
@@ -59,6 +60,31 @@ def bounds(table: Table, width: int) -> Iterator[list[Cell]]:
         if optimum:
             cells.insert(2, Cell(""))
         yield cells + [Cell("")] * (width - len(cells))
+
+
+PUBLISHED = ("Method", "Metric", "Published", "Ours", "Ours - published", "In our interval")
+
+
+def published(table: Table) -> Iterator[list[Cell]]:
+    """Yields the cells of every published figure, in the order of ``PUBLISHED``."""
+    for entry in table.published:
+        m = measure(entry.metric)
+        unit = f" ({m.unit})" if m.unit else ""
+        figures = [number(entry.value, m), number(entry.ours, m)]
+        cells = [entry.method, m.title + unit, *figures, _difference(entry, m), _inside(entry)]
+        yield [Cell(text) for text in cells]
+
+
+def _difference(entry: Published, m: Measure) -> str:
+    if entry.difference is None:
+        return UNDEFINED
+    return f"{m.rounded(entry.difference):+.{m.digits}f}" + f" {UNLIKE}" * bool(entry.unlike)
+
+
+def _inside(entry: Published) -> str:
+    if entry.unlike:
+        return f"unlike {UNLIKE}"
+    return UNDEFINED if entry.inside is None else "inside" if entry.inside else "outside"
 
 
 def name(row: Row) -> str:

@@ -6,7 +6,7 @@ predictions have them. A constant chosen by the test labels is the best that a c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,28 +15,41 @@ CONSTANT = 1e-6  # outputs that vary by less, as a part of their size, are const
 
 
 def floors(
-    metrics: Mapping[str, Any], predictions: Mapping[str, np.ndarray] | None
-) -> list[dict[str, Any]]:
-    """Returns ``[{"name", "values": {metric: value}}]``; empty where the labels are not known.
+    metrics: Mapping[str, Any],
+    predictions: Mapping[str, np.ndarray] | None,
+    columns: Collection[str],
+) -> tuple[dict[str, Any], ...]:
+    """Returns ``({"name", "values": {metric: value}}, ...)`` of the metrics in ``columns``.
+
+    Empty where the labels are not known.
 
     Args:
       metrics: the test metrics of one finished run, with ``confusion`` if it is classification.
       predictions: ``{"output" [N, C], "label" [N]}`` of that run, or None.
+      columns: the metrics to return.
     """
+    found = []
+    for name, values in _floors(metrics, predictions):
+        kept = {metric: value for metric, value in values.items() if metric in columns}
+        found += [{"name": name, "values": kept}] if kept else []
+    return tuple(found)
+
+
+def _floors(
+    metrics: Mapping[str, Any], predictions: Mapping[str, np.ndarray] | None
+) -> Iterator[tuple[str, dict[str, float]]]:
     if metrics.get("confusion"):
         support = np.asarray(metrics["confusion"], np.float64).sum(1)
-        return [
-            {"name": "majority class (of the test labels)", "values": constant_class(support)},
-            {"name": "chance (uniform guess)", "values": {"accuracy": 1 / support.size}},
-        ]
+        yield "majority class (of the test labels)", constant_class(support)
+        yield "chance (uniform guess)", {"accuracy": 1 / support.size}
+        return
     if not _one_number(predictions):
-        return []
+        return
     label = np.asarray(predictions["label"], np.float64)
     values = {"mae": float(np.abs(label - np.median(label)).mean()), "rmse": float(label.std())}
-    name = "best constant (of the test labels)"
     if "acc7" in metrics:
         values |= constant_sentiment(label)
-    return [{"name": name, "values": values}]
+    yield "best constant (of the test labels)", values
 
 
 def _one_number(predictions: Mapping[str, Any] | None) -> bool:

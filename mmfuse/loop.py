@@ -211,7 +211,8 @@ def train_group(
 
     ``stop`` is asked after every dispatch; when it says True, a checkpoint is written and
     Interrupted raised. Of several processes the first has ``checkpoints``, the others None.
-    ``report`` hears ("compiled", seconds) and ("epoch", epochs done).
+    ``report`` hears ("compiled", seconds), ("started", the run as it begins or goes on) and after
+    each epoch ("epoch", the run); it only looks at the run.
     """
     begun = time.perf_counter()
     settings, task = built.settings, dataset.task
@@ -222,6 +223,7 @@ def train_group(
     valid = list(dataset.eval_batches("valid", settings.eval_batch)) if dataset.resident else None
     clock = {"compile_seconds": executables.seconds, "setup_seconds": time.perf_counter() - begun}
     report("compiled", clock["compile_seconds"])
+    report("started", run)
     saved = time.perf_counter()
     while run.epoch < settings.epochs and not all(run.selection.stopped):
         start = time.perf_counter()
@@ -241,7 +243,7 @@ def train_group(
         batches = valid or dataset.eval_batches("valid", settings.eval_batch)
         _end_epoch(run, built, evaluate(executables, task, run.state.params, batches), task)
         run.seconds += time.perf_counter() - start
-        report("epoch", run.epoch)
+        report("epoch", run)
     return run, executables, clock
 
 

@@ -49,11 +49,28 @@ class FusionModel(nn.Module):
         *,
         train: bool,
     ) -> tuple[jax.Array, Fused]:
-        encoded = {
-            name: self.encoders[name](inputs[name], masks[name], train=train)
-            for name in modalities_read(self.fusion, tuple(inputs))
-        }
-        tokens = {name: tokens for name, (tokens, _) in encoded.items()}
-        token_masks = {name: mask for name, (_, mask) in encoded.items()}
-        fused = self.fusion(tokens, token_masks, train=train)
+        return self.fuse(*self.encode(inputs, masks, train=train), given, train=train)
+
+    def encode(
+        self, inputs: dict[str, jax.Array], masks: dict[str, jax.Array], *, train: bool
+    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+        """The first half: tokens ``{modality: [B, T, S, D_m]}`` and their masks ``[B, T, S]``."""
+        tokens, token_masks = {}, {}
+        for name in modalities_read(self.fusion, tuple(inputs)):
+            tokens[name], token_masks[name] = self.encoders[name](
+                inputs[name], masks[name], train=train
+            )
+        return tokens, token_masks
+
+    def fuse(
+        self,
+        tokens: dict[str, jax.Array],
+        masks: dict[str, jax.Array],
+        given: Any = None,
+        *,
+        train: bool,
+    ) -> tuple[jax.Array, Fused]:
+        """The second half: what the fusion and the head make of tokens."""
+        fused = self.fusion(tokens, masks, train=train)
+        encoded = {name: (tokens[name], masks[name]) for name in tokens}
         return self.head(fused, encoded, given, train=train), fused

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mmfuse.measures import measure
+from mmfuse.record import flatten
 from mmfuse.stats import differences
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 MARK = "†"
 MISSED = "‡"
+UNLIKE = "§"
 BUDGETS = {"params": "parameters", "flops": "FLOPs"}
 
 
@@ -34,7 +36,10 @@ def reproducible(
         yield f"Optimum: the best {title} that the inputs which the row reads allow."
     if table.references or table.floors:
         yield "Below the rule: known bounds and floors, not trained."
-    yield from _unequal(records)
+    tuned = records[0].get("config", {}).get("tuned") or {}
+    if tuned:
+        yield _tuned(records, tuned)
+    yield from _unequal(records, tuned.get("space", {}))
     yield _surroundings(records)
 
 
@@ -123,8 +128,30 @@ def _budget(table: Table, budget: Mapping[str, int]) -> Iterator[str]:
             yield f"{MISSED} no width of this row comes within 2 % of the budget."
 
 
-def _unequal(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yields what rows change besides the fusion: the reader must know that budgets differ."""
+def _tuned(records: Sequence[Mapping[str, Any]], tuned: Mapping[str, Any]) -> str:
+    """What every row's settings were chosen from, and which they are."""
+    chosen = []
+    for row in dict.fromkeys(record["row"] for record in records):
+        config = flatten(next(r["config"] for r in records if r["row"] == row))
+        values = ", ".join(f"{key} {setting(config[key])}" for key in tuned["space"])
+        chosen.append(f"{row}: {values}")
+    return (
+        f"Tuned: each row has the best of its {tuned['trials']} trials by valid {tuned['metric']}; "
+        f"the trials are the same random settings for every row, with seed {tuned['seed']}. "
+        f"Chosen: {'; '.join(chosen)}."
+    )
+
+
+def setting(value: Any) -> str:
+    """Returns ``0.00123``, three digits of a float, or any other value as it is."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _unequal(records: Sequence[Mapping[str, Any]], tuned: Collection[str]) -> Iterator[str]:
+    """Yields what rows change besides the fusion: the reader must know that budgets differ.
+
+    What all rows were tuned in, ``tuned``, has its own note.
+    """
     for row in dict.fromkeys(record["row"] for record in records):
         config = next(r.get("row_config") or {} for r in records if r["row"] == row)
         others = {section: entry for section, entry in config.items() if section != "fusion"}
@@ -132,6 +159,7 @@ def _unequal(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             f"{section}.{key}"
             for section, entry in others.items()
             for key in (entry if isinstance(entry, Mapping) else [""])
+            if not any(f"{other}.".startswith(f"{section}.{key}.") for other in tuned)
         ]
         if keys:
             yield f"{row} also differs in {', '.join(key.rstrip('.') for key in keys)}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import optax
 
 OPTIMISERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "constant")
+PER_REPLICA = ("lr", "weight_decay", "momentum")  # settings that replicas can have of their own
 
 
 def make_schedule(name: str, lr: float, steps: int, warmup: int) -> optax.Schedule:
@@ -40,6 +42,24 @@ def make_optimizer(
     steps = [optax.clip_by_global_norm(clip_norm)] if clip_norm > 0 else []
     steps += [scale, _decay_kernels(weight_decay), optax.scale_by_learning_rate(schedule)]
     return _packed(optax.chain(*steps))
+
+
+def per_replica(
+    make: Callable[..., optax.GradientTransformation], settings: Mapping[str, float]
+) -> optax.GradientTransformation:
+    """``make(**settings)`` with the settings in its state, where ``begin`` sets them.
+
+    So one program serves replicas with different settings, which are numbers of ``PER_REPLICA``.
+    """
+    return optax.inject_hyperparams(make)(**settings)
+
+
+def begin(
+    optimizer: optax.GradientTransformation, params: Any, own: Mapping[str, jax.Array]
+) -> Any:
+    """The first state of an optimiser; ``own`` are the scalars that ``per_replica`` leaves open."""
+    state = optimizer.init(params)
+    return state._replace(hyperparams=state.hyperparams | dict(own)) if own else state
 
 
 Packed = dict[str, jax.Array]

@@ -111,6 +111,7 @@ def _facts(built: Built, devices: Devices) -> dict:
         "model": repr(built.model),
         "task": repr(built.program.task),
         "train": dataclasses.asdict(built.settings),
+        "own": dict(built.program.own),
         "transforms": repr((built.program.train_transforms, built.program.eval_transforms)),
         "steps_per_epoch": built.steps_per_epoch,
         "devices": [devices.mode, devices.kind, [device.id for device in devices.devices]],

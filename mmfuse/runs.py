@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -74,10 +75,13 @@ def finish(
     run: Run,
     executables: Executables,
     clock: dict,
+    report: Callable[[str, Any], None] = lambda event, value: None,
 ) -> list[dict]:
     """Opens the test split once for this group, and writes parameters and records of its seeds.
 
     Of several processes each evaluates its share; only the first one writes and returns records.
+    ``report`` hears ("finished", record) just before a record is written: a kill between the two
+    is repaired when the run is resumed.
     """
     dataset = setting.dataset
     diverged = jax.device_get(run.state.diverged_at)
@@ -98,7 +102,7 @@ def finish(
             "seed": seed,
             "status": "done" if good else "diverged",
             "diverged_at": None if good else int(diverged[lane]),
-            "config": _config(setting.ablation, built),
+            "config": config_of(setting.ablation, built),
             "row_config": built.row.differs,
             "metrics": {
                 "valid": run.curves["valid"][run.selection.epoch[lane]][lane] if good else {},
@@ -134,6 +138,7 @@ def finish(
             ),
         }
         record["config_sha256"] = sha256_json(record["config"])
+        report("finished", record)
         workdir.write_record(record)
         records.append(record)
     return records
@@ -145,6 +150,7 @@ def _save(path, params) -> str:
     return sha256_file(path)
 
 
-def _config(ablation: Ablation, built: Built) -> dict:
+def config_of(ablation: Ablation, built: Built) -> dict:
+    """The config of a row's runs: what all rows share, and the row's own."""
     shared = {key: value for key, value in ablation.identity().items() if key != "rows"}
     return shared | built.row.as_dict()

@@ -12,6 +12,7 @@ from mmfuse.errors import InputError, nearest
 from mmfuse.floors import collapsed, floors
 from mmfuse.measures import measure
 from mmfuse.mixing import refuse_mixed
+from mmfuse.published import Published
 from mmfuse.stats import Summary, paired, summary
 from mmfuse.stats.differences import Comparison, against
 from mmfuse.stats.groups import letters, pairs
@@ -89,6 +90,7 @@ class Table:
     seeds: tuple[int, ...]
     notes: tuple[str, ...]  # reproduced by a rerun, to the bit
     floors: tuple[dict[str, Any], ...] = ()  # as references: what needs no learning
+    published: tuple[Published, ...] = ()  # figures of others, with what they say of ours
     local_notes: tuple[str, ...] = ()  # clocks and paths: only where people read
 
     @property
@@ -294,12 +296,4 @@ def _floors(records: Sequence, columns: Sequence[str], runs: Runs) -> tuple[dict
     done = next((record for record in records if record["status"] == "done"), None)
     if done is None:
         return ()
-    found = floors(done["metrics"].get(SPLIT, {}), runs[done["row"]].get(done["seed"]))
-    shown = [
-        {
-            "name": floor["name"],
-            "values": {c: v for c, v in floor["values"].items() if c in columns},
-        }
-        for floor in found
-    ]
-    return tuple(floor for floor in shown if floor["values"])
+    return floors(done["metrics"].get(SPLIT, {}), runs[done["row"]].get(done["seed"]), columns)

@@ -1,7 +1,7 @@
-"""Prints a table as Markdown, CSV, LaTeX or JSON. No jax: a table is a function of records.
+"""Prints a table as Markdown, CSV, LaTeX, JSON or HTML. No jax: a table is a function of records.
 
 ``json`` and ``tex`` hold only what a rerun reproduces, so that they can be compared by sha256;
-``md`` and ``csv`` also hold train times, which are measured.
+``md``, ``csv`` and ``html`` also hold train times, which are measured.
 """
 
 from __future__ import annotations
@@ -14,11 +14,17 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mmfuse import cells
+from mmfuse import cells, published
 from mmfuse.cells import Cell
 from mmfuse.errors import InputError, nearest
+from mmfuse.markup import tag
+from mmfuse.measures import measure
 from mmfuse.mixing import refuse_mixed
+from mmfuse.notes import UNLIKE
+from mmfuse.published import Published
 from mmfuse.record import dumps
+from mmfuse.report.grid import main_table, note_list
+from mmfuse.report.page import document
 from mmfuse.summary import Row, Table, summarise
 
 __all__ = ["FORMATS", "Table", "refuse_mixed", "render", "summarise"]
@@ -28,7 +34,7 @@ TEX = {
     "#": r"\#", "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
     "±": r"$\pm$", "Δ": r"$\Delta$", "†": r"\textdagger{}",
-    "‡": r"\textdaggerdbl{}", "↓": r"$\downarrow$",
+    "‡": r"\textdaggerdbl{}", "§": r"\S{}", "↓": r"$\downarrow$",
 }  # fmt: skip
 
 
@@ -37,7 +43,8 @@ def render(table: Table, format: str) -> str:
 
     Args:
       table: of :func:`summarise`.
-      format: one of ``FORMATS``: ``md``, ``csv``, ``tex`` (booktabs) or ``json``.
+      format: one of ``FORMATS``: ``md``, ``csv``, ``tex`` (booktabs), ``json`` or
+        ``html`` (a page that needs no other file).
 
     Raises:
       InputError: another format.
@@ -53,13 +60,29 @@ def _markdown(table: Table) -> str:
     header = [escape_markdown(title) for title in titles]
     body = [_each(_bold_markdown, line) for line in cells.body(table, clocks=True)]
     bounds = [_each(_bold_markdown, line) for line in cells.bounds(table, len(titles))]
-    widths = [max(map(_width, column)) for column in zip(header, *body, *bounds, strict=True)]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    notes = [f"- {escape_markdown(note)}" for note in (*_notes(table), *table.local_notes)]
+    lines = [*grid(header, body, bounds), ""]
+    if table.published:
+        beside = [_each(_bold_markdown, line) for line in cells.published(table)]
+        lines += [*grid(list(cells.PUBLISHED), beside), ""]
+    return "\n".join([*lines, *notes]) + "\n"
+
+
+def _notes(table: Table) -> tuple[str, ...]:
+    return (*table.notes, *published.notes(table.published, UNLIKE))
+
+
+def grid(header: list[str], body: list[list[str]], below: list[list[str]] = ()) -> list[str]:
+    """Returns the aligned lines of a Markdown table of cells that are escaped already.
+
+    ``below`` stands under a rule of its own.
+    """
+    widths = [max(map(_width, column)) for column in zip(header, *body, *below, strict=True)]
+    rule = ["-" * max(widths[0], 3), *("-" * max(width - 1, 2) + ":" for width in widths[1:])]
+    widths = [len(dashes) for dashes in rule]
     # Markdown has no rule inside a table; a row of dashes reads as one in text and on a page.
-    between = [["—" * min(width, 3) for width in widths]] if bounds else []
-    lines = [_padded(line, widths) for line in [header, rule, *body, *between, *bounds]]
-    notes = [f"- {escape_markdown(note)}" for note in (*table.notes, *table.local_notes)]
-    return "\n".join([*lines, "", *notes]) + "\n"
+    between = [["—" * min(width, 3) for width in widths]] if below else []
+    return [_padded(line, widths) for line in [header, rule, *body, *between, *below]]
 
 
 def _each(make: Callable[[Cell], str], line: list[Cell]) -> list[str]:
@@ -110,11 +133,22 @@ def _tex(table: Table) -> str:
         *bounds,
         r"\bottomrule",
         r"\end{tabular}",
+        *_tex_published(table),
         "",
         r"\smallskip",
-        *(rf"{{\footnotesize {escape_tex(note)}\par}}" for note in table.notes),
+        *(rf"{{\footnotesize {escape_tex(note)}\par}}" for note in _notes(table)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _tex_published(table: Table) -> list[str]:
+    if not table.published:
+        return []
+    titles = [escape_tex(title) for title in cells.PUBLISHED]
+    body = [_tex_line(_each(_bold_tex, line)) for line in cells.published(table)]
+    begin = r"\begin{tabular}{ll" + "r" * (len(titles) - 2) + "}"
+    lines = [begin, r"\toprule", _tex_line(titles), r"\midrule", *body]
+    return ["", r"\medskip", *lines, r"\bottomrule", r"\end{tabular}"]
 
 
 def _tex_line(line: list[str]) -> str:
@@ -141,8 +175,10 @@ def _csv(table: Table) -> str:
         for reference in references:
             means = {f"{metric}_mean": value for metric, value in reference["values"].items()}
             lines.append({"method": reference["name"], "kind": kind, **means})
+    lines += [_csv_published(entry) for entry in table.published]
     out = io.StringIO()
-    writer = csv.DictWriter(out, list(lines[0]), restval="", lineterminator="\n")
+    fields = dict.fromkeys(key for line in lines for key in line)
+    writer = csv.DictWriter(out, list(fields), restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return out.getvalue()
@@ -164,6 +200,19 @@ def _csv_row(row: Row, columns: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def _csv_published(entry: Published) -> dict[str, Any]:
+    return {
+        "method": entry.method,
+        "kind": "published",
+        f"{entry.metric}_mean": entry.value,
+        "published_ours": entry.ours,
+        "published_difference": entry.difference,
+        "published_inside": entry.inside,
+        "published_unlike": "; ".join(entry.unlike),
+        "published_source": entry.source,
+    }
+
+
 def _parts(name: str, what: Any, parts: Sequence[str]) -> dict[str, Any]:
     return {f"{name}_{part}": None if what is None else getattr(what, part) for part in parts}
 
@@ -179,7 +228,8 @@ def _json(table: Table) -> str:
             "rows": [_json_row(row) for row in table.rows],
             "references": table.references,
             "floors": table.floors,
-            "notes": table.notes,
+            "published": [dataclasses.asdict(entry) for entry in table.published],
+            "notes": _notes(table),
         }
     )
 
@@ -190,9 +240,17 @@ def _json_row(row: Row) -> dict[str, Any]:
     return content
 
 
+def _html(table: Table) -> str:
+    title = f"{measure(table.metric).title} and cost of {len(table.rows)} rows"
+    heading = tag("h1", title)
+    return document(title, tag("main", heading, main_table(table, title), note_list(table),
+                               id="content"))  # fmt: skip
+
+
 FORMATS: dict[str, Callable[[Table], str]] = {
     "md": _markdown,
     "csv": _csv,
     "tex": _tex,
     "json": _json,
+    "html": _html,
 }

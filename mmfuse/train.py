@@ -8,7 +8,8 @@ when the run was interrupted.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -78,12 +79,13 @@ class Program:
     label_smoothing: float = 0.0
     train_transforms: tuple[Transform, ...] = ()
     eval_transforms: tuple[Transform, ...] = ()
+    own: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict, hash=False)
 
     def init(self, seeds: jax.Array, batch: dict, *, axis_name: str | None) -> TrainState:
         """The state of the seeds, uint32 [R], for batches like ``batch`` (leaves [B, ...])."""
         del axis_name
 
-        def one(seed):
+        def one(seed, own):
             key = jax.random.fold_in(jax.random.key(seed), 2**31)  # apart from every step's key
             # In training mode, so that the fusion's auxiliary losses are there.
             (output, fused), variables = self.model.init_with_output(
@@ -94,21 +96,21 @@ class Program:
                 step=jnp.int32(0),
                 seed=seed,
                 params=params,
-                opt_state=self.optimizer.init(params),
+                opt_state=optim.begin(self.optimizer, params, own),
                 sums=self._zero_sums(output, fused.losses, batch),
                 diverged_at=jnp.int32(-1),
             )
 
-        return jax.vmap(one)(seeds)
+        return jax.vmap(one)(seeds, {k: jnp.asarray(v, jnp.float32) for k, v in self.own.items()})
 
     def _zero_sums(self, output: jax.Array, losses: dict, batch: dict) -> Sums:
         """Empty metric sums, for outputs, auxiliary losses and batches like these."""
         examples = jax.tree.leaves(batch["label"])[0].shape[:1]
         batch = batch | {"weight": jax.ShapeDtypeStruct(examples, jnp.float32)}
-        shapes = jax.eval_shape(lambda o, a, b: self._score(o, a, b)[1], output, losses, batch)
+        shapes = jax.eval_shape(lambda o, a, b: self.score(o, a, b)[1], output, losses, batch)
         return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
-    def _score(
+    def score(
         self, output: jax.Array, losses: dict, batch: dict, smoothing: float = 0.0
     ) -> tuple[jax.Array, Sums]:
         """Summed loss and metric sums of the model's output for a batch.
@@ -157,7 +159,7 @@ class Program:
         count = _psum(jnp.sum(batch["weight"]), axis_name)
 
         def loss_fn(params):
-            total, sums = self._score(
+            total, sums = self.score(
                 *self._forward(params, batch, key), batch, self.label_smoothing
             )
             return total / count, sums
@@ -232,7 +234,7 @@ class Program:
 
         def one(replica):
             output, losses = self._forward(replica, batch)
-            sums = self._score(output, losses, batch)[1]
+            sums = self.score(output, losses, batch)[1]
             return sums, self.task.kept_output(output, batch["label"])
 
         sums, outputs = jax.vmap(one)(params)
@@ -245,28 +247,41 @@ def _psum(tree, axis_name: str | None):
     return tree if axis_name is None else jax.lax.psum(tree, axis_name)
 
 
+def make_schedule(settings: TrainSettings, steps_per_epoch: int) -> optax.Schedule:
+    """The learning rate by step, over all the epochs."""
+    steps = settings.epochs * steps_per_epoch
+    return optim.make_schedule(settings.schedule, settings.lr, steps, settings.warmup)
+
+
+@functools.cache
+def learning_rates(settings: TrainSettings, steps_per_epoch: int) -> tuple[float, ...]:
+    """The learning rate of the last step of every epoch."""
+    last = np.arange(1, settings.epochs + 1) * steps_per_epoch - 1
+    rates = jax.jit(jax.vmap(make_schedule(settings, steps_per_epoch)))(last)
+    return tuple(np.asarray(rates).tolist())
+
+
 def make_program(
     model: nn.Module,
     task: Task,
     settings: TrainSettings,
     steps_per_epoch: int,
+    own: Mapping[str, tuple[float, ...]] | None = None,
     **transforms: tuple[Transform, ...],
 ) -> Program:
     """The program of a row; the schedule runs over ``epochs * steps_per_epoch`` steps.
 
-    ``transforms`` are the lists ``train_transforms`` and ``eval_transforms`` of the config.
+    ``own``: settings of ``optim.PER_REPLICA``, one value per replica; ``transforms``: both lists.
     """
-    schedule = optim.make_schedule(
-        settings.schedule, settings.lr, settings.epochs * steps_per_epoch, settings.warmup
-    )
-    optimizer = optim.make_optimizer(
-        settings.optimizer,
-        schedule,
-        weight_decay=settings.weight_decay,
-        clip_norm=settings.clip_norm,
-        momentum=settings.momentum,
-    )
-    return Program(model, optimizer, task, settings.label_smoothing, **transforms)
+
+    def make(lr, weight_decay, momentum):
+        schedule = make_schedule(dataclasses.replace(settings, lr=lr), steps_per_epoch)
+        rest = {"clip_norm": settings.clip_norm, "momentum": momentum}
+        return optim.make_optimizer(settings.optimizer, schedule, weight_decay=weight_decay, **rest)
+
+    shared = {name: getattr(settings, name) for name in optim.PER_REPLICA}
+    optimizer = optim.per_replica(make, shared) if own else make(**shared)
+    return Program(model, optimizer, task, settings.label_smoothing, own=own or {}, **transforms)
 
 
 def split_epoch(steps: int, limit: int) -> tuple[int, int]:

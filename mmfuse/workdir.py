@@ -29,7 +29,8 @@ from mmfuse.params import load_params
 from mmfuse.record import FORMAT, flatten, plain, write_atomic, write_json
 
 LONGEST_NAME = 150
-OWN_FILES = re.compile(r"lock(\.\w+)*|\..*\.tmp")  # what a kill can leave before ablation.json
+# What a kill can leave before ablation.json, and what a tuning makes before it.
+OWN_FILES = re.compile(r"lock(\.\w+)*|\..*\.tmp|tuning(\.\w+)?")
 
 
 def row_folder(name: str) -> str:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from experiments import ablate, cli
+from experiments import ablate, cli, tune
 from mmfuse.data import raw
 from tests import tiny
 
@@ -83,7 +83,16 @@ def surroundings(monkeypatch, tmp_path):
 @pytest.fixture
 def command(surroundings, monkeypatch, capsys, tmp_path, tmp_path_factory):
     """Runs ``ablate`` on the tiny config, changed by ``body``: (code, stdout, stderr)."""
+    return _command(ablate, monkeypatch, capsys, tmp_path, tmp_path_factory)
 
+
+@pytest.fixture
+def tuning(surroundings, monkeypatch, capsys, tmp_path, tmp_path_factory):
+    """Runs ``tune`` in the same way."""
+    return _command(tune, monkeypatch, capsys, tmp_path, tmp_path_factory)
+
+
+def _command(program, monkeypatch, capsys, tmp_path, tmp_path_factory):
     def run(*arguments, body="pass", data_dir=None, config=None, workdir=tmp_path / "work"):
         (tmp_path / "mine.py").write_text(CONFIG.format(body))
         given = [f"--config={config or tmp_path / 'mine.py'}"]
@@ -91,7 +100,7 @@ def command(surroundings, monkeypatch, capsys, tmp_path, tmp_path_factory):
         given += [f"--data_dir={data_dir or tiny.data_dir(tmp_path_factory)}"]
         monkeypatch.setattr(sys, "argv", ["ablate", *given, *map(str, arguments)])
         with pytest.raises(SystemExit) as caught:
-            cli.run_command(ablate.main)
+            cli.run_command(program.main)
         return caught.value.code, *capsys.readouterr()
 
     return run

@@ -19,10 +19,13 @@ def get_config():
     config.rows.gmu = {"fusion": {"name": "gmu", "features": 8}}
     return config
 """
+SAME = ("table.json", "params.npz", "ablation.json", "tuning.json", "tuning.csv", "tuning.md")
 
 
 class Ablation:
     """Three rows of two seeds; every second step is a checkpoint, ``12 * epochs`` in all."""
+
+    program, arguments = "experiments.ablate", ()
 
     def __init__(self, folder: Path, data_dir: str, epochs: int = 3):
         self.folder, self.data_dir = folder, data_dir
@@ -34,6 +37,11 @@ class Ablation:
     def work(self) -> Path:
         return self.folder / "work"
 
+    @property
+    def home(self) -> Path:
+        """Where the lock lies."""
+        return self.work
+
     def start(self) -> subprocess.Popen:
         surroundings = os.environ | {
             "MMFUSE_CACHE": str(self.folder.parent / "cache"),
@@ -42,15 +50,15 @@ class Ablation:
             "PATH": "",  # no git: an edit or commit meanwhile would be told in the records
         }
         return subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "experiments.ablate", f"--config={self.config}",
-             f"--workdir={self.work}", f"--data_dir={self.data_dir}"],
+            [sys.executable, "-W", "error", "-m", self.program, f"--config={self.config}",
+             f"--workdir={self.work}", f"--data_dir={self.data_dir}", *self.arguments],
             cwd=ROOT, env=surroundings, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
     def checkpoints(self) -> list[str]:
         """The manifests of the steps that are on disk."""
-        found = self.work.glob("runs/*/checkpoints/*/*/manifest.json")
+        found = self.work.glob("**/runs/*/checkpoints/*/*/manifest.json")
         return [str(path.relative_to(self.work)) for path in found]
 
     def wait_until_it_trains(self, process: subprocess.Popen) -> None:
@@ -63,7 +71,7 @@ class Ablation:
 
     def _holder(self) -> int | None:
         try:
-            return json.loads((self.work / "lock").read_text())["pid"]
+            return json.loads((self.home / "lock").read_text())["pid"]
         except (OSError, ValueError):
             return None
 
@@ -105,17 +113,39 @@ class Ablation:
             if path.name == "record.json":
                 record = json.loads(path.read_text())
                 found[name] = sha256(dumps(strip_clock(record)).encode())
-            elif path.name in ("table.json", "params.npz", "ablation.json"):
+            elif path.name in SAME:
                 found[name] = sha256(path.read_bytes())
+        return found
+
+    def logs(self) -> dict[str, list[dict]]:
+        """What the logs say of the training, without clocks and where it was interrupted."""
+        found = {}
+        for path in sorted(self.work.rglob("log.jsonl")):
+            events = map(json.loads, path.read_text().splitlines())
+            found[path.parent.relative_to(self.work).as_posix()] = [
+                {key: value for key, value in event.items() if key not in ("time", "seconds")}
+                for event in events if event["event"] not in ("start", "resume")
+            ]  # fmt: skip
         return found
 
     def leftovers(self) -> list[str]:
         """Files that a finished ablation does not have."""
-        kept = ("record.json", "params.npz", "ablation.json")
+        kept = {"record.json", "params.npz", "predictions.npz", "log.jsonl", "ablation.json"}
+        kept |= {"trials.db"}
         return [
             str(p) for p in self.work.rglob("*")
-            if p.is_file() and p.name not in kept and not p.name.startswith("table.")
+            if p.is_file() and p.name not in kept and not p.name.startswith(("table.", "tuning."))
         ]  # fmt: skip
+
+
+class Tuning(Ablation):
+    """Two of the rows, with three trials each before: ``8 * epochs`` checkpoints, twice."""
+
+    program, arguments = "experiments.tune", ("--trials=3", "--rows=concat|text")
+
+    @property
+    def home(self) -> Path:
+        return self.work / "tuning"
 
 
 def sha256(data: bytes) -> str:

@@ -33,7 +33,7 @@ from tests.damage import damaged
 
 SECONDS, MEMORY = 2.0, 1 << 30
 HANG = 60.0  # seconds after which a worker is given up
-KINDS = ("npz", "pickle", "csv", "jsonl", "wav", "png", "h5")  # what the issue asks for
+KINDS = ("npz", "pickle", "csv", "jsonl", "wav", "png", "h5")
 MORE = ("npy", "jpeg", "mat", "zip", "tar", "flac", "ogg", "txt")
 
 

@@ -25,6 +25,7 @@ FORMS = {  # more than the default form of a dataset
     "avmnist": [FEW, FEW | {"protocol": "speaker", "snr_db": 0.0}],
     "easy_vqa": [FEW],
     "helpdesk": [{"variant": "mixed", **FEW}],
+    "movielens": [{"task": "top"}],  # the smaller half
 }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 from ml_collections import ConfigDict
@@ -239,3 +240,22 @@ def test_what_a_config_leaves_out_can_be_set_on_the_command_line():
     ablation = resolve(full)
     assert (ablation.rows[0].train.schedule, ablation.rows[0].train.patience) == ("constant", 3)
     assert (ablation.data["resident_bytes"], ablation.parallel["replicas"]) == (0, 1)
+
+
+def test_conditions_are_words_and_no_part_of_the_identity():
+    words = {"features": "raw", "split": "official"}
+    plain, stated = resolve(changed()), resolve(changed(conditions=words))
+    assert plain.conditions == {} and stated.conditions == words
+    assert stated.identity() == plain.identity()
+
+
+@pytest.mark.parametrize(
+    ("conditions", "said"),
+    [
+        ({"spilt": "x"}, "unknown key 'spilt' in config.conditions; did you mean 'split'?"),
+        ({"split": 3}, "config.conditions: split must be a text that is not empty, got 3"),
+        ("official", "config.conditions must be a section with keys"),
+    ],
+)
+def test_bad_conditions(conditions, said):
+    refused(re.escape(said), changed(conditions=conditions))

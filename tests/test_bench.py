@@ -17,6 +17,7 @@ from mmfuse.config import load_config
 from mmfuse.data.datasets import make_builder
 from mmfuse.errors import InputError
 from mmfuse.parallel import Devices
+from mmfuse.probing.latency import take_turns
 from mmfuse.train import TrainSettings
 from tests import programs
 
@@ -59,7 +60,7 @@ def test_training_flops_against_a_count_by_hand():
 
 def test_runs_take_turns():
     said = []
-    times = bench._turns([lambda: said.append("a"), lambda: said.append("b")], 3, lambda: 0.0)
+    times = take_turns([lambda: said.append("a"), lambda: said.append("b")], 3, lambda: 0.0)
     assert said == ["a", "b"] * 3
     assert times == [[0.0] * 3] * 2
 

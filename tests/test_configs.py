@@ -25,6 +25,7 @@ FILES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.ste
 ARGUMENTS = {  # a config that is not named here is tried without one
     "helpdesk": ["", "redundant", "unique", "synergy"],
     "quickstart": ["", "smoke"],
+    "known": ["", "redundant", "temporal", "smoke"],
     "avmnist": ["", "full", "speaker", "smoke"],
     "cub_image_text": ["", "smoke"],
     "easy_vqa": ["", "full", "smoke"],

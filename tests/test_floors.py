@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mmfuse.floors import collapsed, floors
+from mmfuse.measures import MEASURES
 from mmfuse.tasks.classification import confusion_scores
 from mmfuse.tasks.regression import Regression, Sentiment
 
@@ -14,7 +15,7 @@ def test_majority_class_has_the_metrics_of_a_constant_answer():
     confusion[:, 2] = support
     wanted = confusion_scores(confusion)
     spread = [[1, 1, 1, 0], [0, 0, 0, 0], [2, 2, 2, 1], [0, 0, 1, 1]]
-    majority, chance = floors({"confusion": spread}, None)
+    majority, chance = floors({"confusion": spread}, None, wanted)
     assert majority["values"] == pytest.approx(
         {k: v for k, v in wanted.items() if k != "confusion"}
     )
@@ -29,16 +30,17 @@ def _metrics(task, p, y):
 def test_best_constant_of_a_regression():
     label = np.array([1.0, 2.0, 2.5, 7.0, -1.0])
     stored = {"output": np.zeros((5, 1)), "label": label}
-    (floor,) = floors({"mae": 1.0}, stored)
+    (floor,) = floors({"mae": 1.0}, stored, ("mae", "rmse"))
     at = [_metrics(Regression(), np.full(5, c), label)
           for c in (2.0, label.mean())]  # fmt: skip
     assert floor["values"] == pytest.approx({"mae": at[0]["mae"], "rmse": at[1]["rmse"]}, rel=1e-5)
-    assert floors({"mae": 1.0}, None) == []
+    assert floors({"mae": 1.0}, None, ("mae",)) == ()
+    assert floors({"mae": 1.0}, stored, ("loss",)) == ()
 
 
 def test_best_constant_of_a_sentiment():
     label = np.array([-3.0, -1.2, 0.0, 0.0, 1.0, 2.0, 2.2, 2.4])
-    (floor,) = floors({"acc7": 0.5}, {"output": np.zeros((8, 1)), "label": label})
+    (floor,) = floors({"acc7": 0.5}, {"output": np.zeros((8, 1)), "label": label}, MEASURES)
     tries = [_metrics(Sentiment(), np.full(8, c), label)
              for c in np.linspace(-3, 3, 61)]  # fmt: skip
     for name in ("acc2_has0", "acc2_non0", "f1_has0", "f1_non0", "acc7"):

@@ -12,6 +12,7 @@ import soundfile
 from PIL import Image
 
 from experiments import cli, inspect, inspect_views
+from mmfuse import markup
 from mmfuse.data.preprocess import build_preprocessor
 from mmfuse.data.sound_input import Clip
 from tests import tiny
@@ -100,7 +101,7 @@ def test_what_people_write_is_never_markup():
     shown = inspect._modality(fitted, message)
     assert "<script" not in shown
     assert "&lt;script&gt;alert(" in shown
-    assert inspect_views.tag("p", "<", title='"><script>') == (
+    assert markup.tag("p", "<", title='"><script>') == (
         '<p title="&quot;&gt;&lt;script&gt;">&lt;</p>'
     )
 

@@ -25,6 +25,8 @@ def whole(place):
     ablation.finish()
     assert len(ablation.hashes()) == 2 * 6 + 2
     assert ablation.leftovers() == []
+    kinds = ["epoch"] * 3 + ["selected", "finished"]
+    assert [[e["event"] for e in log] for log in ablation.logs().values()] == [kinds] * 6
     return ablation
 
 
@@ -34,6 +36,7 @@ def test_sigkill_at_random_times(place, whole):
         assert killed.kill_after(rng.uniform(0, 0.2), steps=int(rng.integers(0, 8)))
     killed.finish()
     assert killed.hashes() == whole.hashes()
+    assert killed.logs() == whole.logs()
     assert killed.leftovers() == []
 
 
@@ -54,6 +57,7 @@ def test_sigint_and_sigterm_save_and_the_same_command_goes_on(place, whole):
         assert not (stopped.work / "table.json").exists()
     assert "| concat" in stopped.finish()
     assert stopped.hashes() == whole.hashes()
+    assert stopped.logs() == whole.logs()
 
 
 def test_a_second_process_does_not_disturb_the_first(place, whole):

@@ -324,9 +324,13 @@ def test_the_last_epoch_may_be_taken_whatever_validation_says(
 
 def test_what_a_run_reports(built, dataset, compiled, tmp_path):
     heard = []
-    _, executables, clock = run(
-        built, dataset, tmp_path, report=lambda event, value: heard.append((event, value))
-    )
-    assert heard == [("compiled", executables.seconds), ("epoch", 1), ("epoch", 2)]
+
+    def report(event, value):
+        heard.append((event, value if event == "compiled" else (value.epoch, value.dispatch)))
+
+    _, executables, clock = run(built, dataset, tmp_path, report=report)
+    assert heard == [
+        ("compiled", executables.seconds), ("started", (0, 0)), ("epoch", (1, 0)), ("epoch", (2, 0))
+    ]  # fmt: skip
     assert 0 < clock["compile_seconds"] == executables.seconds
     assert clock["setup_seconds"] > 0

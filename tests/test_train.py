@@ -9,7 +9,14 @@ import pytest
 
 from mmfuse import optim
 from mmfuse.data.loader import epoch_order
-from mmfuse.train import TrainSettings, chunk_orders, make_program, split_epoch
+from mmfuse.tasks import Classification
+from mmfuse.train import (
+    TrainSettings,
+    chunk_orders,
+    learning_rates,
+    make_program,
+    split_epoch,
+)
 from tests import programs
 
 FAILS = """one training step moved. If that was meant (another loss, key or optimiser), every
@@ -205,7 +212,9 @@ def test_evaluation_is_without_dropout_and_smoothing():
 
 def test_the_schedule_spans_all_epochs():
     settings = TrainSettings(epochs=3, optimizer="sgd", lr=1.0, momentum=0.0, clip_norm=0)
-    program = make_program(programs.Linear(), "classification", settings, steps_per_epoch=5)
+    program = make_program(
+        programs.Linear(), Classification(programs.CLASSES), settings, steps_per_epoch=5
+    )
     params = {"w": np.ones((2, 2), np.float32)}
     state, moved = program.optimizer.init(params), []
     for _ in range(16):
@@ -275,3 +284,11 @@ def test_evaluation_has_no_auxiliary_losses():
     sums, _ = program.evaluate(state.params, batch, axis_name=None)
     assert "loss" in sums
     assert not [k for k in sums if "aux" in k]
+
+
+def test_the_learning_rate_of_an_epoch_is_that_of_its_last_step():
+    settings = TrainSettings(epochs=3, lr=0.5, schedule="cosine", warmup=4)
+    warm, later = 0.5 * 2 / 4, [0.5 * (1 + np.cos(np.pi * (n - 4) / 5)) / 2 for n in (5, 8)]
+    np.testing.assert_allclose(learning_rates(settings, 3), [warm, *later], rtol=1e-5)
+    constant = TrainSettings(epochs=2, lr=0.5, schedule="constant")
+    assert learning_rates(constant, 7) == (0.5, 0.5)

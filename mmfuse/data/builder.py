@@ -70,6 +70,15 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
         """``{source.path: file or folder}`` of all sources: found, fetched if need be, checked."""
         return raw.locate(self.sources(self.builder_config), self._raw_data, self.cache_dir)
 
+    def check_sources(self) -> None:
+        """Finds and checks the upstream files, once.
+
+        Raises:
+          InputError: for a missing, truncated or altered file.
+        """
+        if self._paths is None:
+            self._paths = self.locate()
+
     def note(self, **facts: Any) -> None:
         """Adds what preparation found out to the card, which is saved at its end."""
         self.info.metadata.update(facts)
@@ -81,7 +90,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
           InputError: for a missing, truncated or altered file, before anything is written.
         """
         if not self.data_path.exists():
-            self._paths = self.locate()
+            self.check_sources()
         super().download_and_prepare(**kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:

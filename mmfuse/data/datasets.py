@@ -20,6 +20,7 @@ from tensorflow_datasets.core import ExampleSerializer
 
 from mmfuse.data.avmnist import Avmnist
 from mmfuse.data.banking77 import Banking77
+from mmfuse.data.builder import RawBuilder
 from mmfuse.data.codex_s import CodexS
 from mmfuse.data.cub_image_text import CubImageText
 from mmfuse.data.easy_vqa import EasyVqa
@@ -130,6 +131,8 @@ def prepare(builder) -> None:
     """Writes the dataset's files if they are not there yet: the same bytes every time."""
     if builder.data_path.exists():
         return
+    if isinstance(builder, RawBuilder):
+        builder.check_sources()  # what is wrong is said before any folder is made
     with _alone(builder), _quiet(), _same_bytes():
         if builder.data_path.exists():  # since the builder was made
             builder.info.read_from_directory(builder.data_path)

@@ -65,6 +65,7 @@ class Dataset:
         self.resident = self.example_bytes * self.sizes["train"] <= resident_bytes
         self._train = self._all_train(fitting) if self.resident else None
         self.test_openings: list[dict[str, str]] = []
+        self._sealed = ""  # why nobody may open the test split now
 
     def _bytes_per_example(self) -> int:
         return sum(part.nbytes for part in jax.tree.leaves(self.batch("train", range(1))))
@@ -145,13 +146,24 @@ class Dataset:
         """The one way to the test split, as :meth:`eval_batches`; each opening is for the record.
 
         Raises:
-          PermissionError: this run has opened it for this purpose before.
+          PermissionError: this run has opened it for this purpose before, or it is sealed.
         """
+        if self._sealed:
+            raise PermissionError(f"the test split is sealed while {self._sealed}")
         opening = {"run": run, "purpose": purpose}
         if opening in self.test_openings:
             raise PermissionError(f"{run} has opened the test split for '{purpose}' before")
         self.test_openings.append(opening)
         return self._eval_batches("test", size)
+
+    @contextlib.contextmanager
+    def sealed(self, why: str) -> Iterator[None]:
+        """Inside the ``with`` block nobody may open the test split, whoever runs and for what."""
+        self._sealed = why
+        try:
+            yield
+        finally:
+            self._sealed = ""
 
     def stream(self, orders: Sequence[np.ndarray]) -> Iterator[Batch]:
         """For each order (any shape of indices, -1 = padding) its examples, leaves [*shape, ...].

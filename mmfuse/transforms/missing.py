@@ -30,7 +30,7 @@ class DropModality(OfModality):
 
     def __call__(self, key: jax.Array, example: Example) -> Example:
         masks = example["masks"]
-        dropped = jax.random.bernoulli(key, float(self.p))
+        dropped = jax.random.bernoulli(key, jnp.asarray(self.p, float))
         if self.keep_one:
             others = [jnp.any(mask) for name, mask in masks.items() if name != self.modality]
             dropped &= jnp.any(jnp.array(others, bool))
@@ -52,7 +52,7 @@ class DropFrames(OfModality):
         number("p", self.p, 0, 1)
 
     def change(self, key: jax.Array, x: jax.Array, mask: jax.Array) -> tuple:
-        return x, mask & ~jax.random.bernoulli(key, float(self.p), mask.shape)
+        return x, mask & ~jax.random.bernoulli(key, jnp.asarray(self.p, float), mask.shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Swap(OfModality):
         number("p", self.p, 0, 1)
 
     def __call__(self, key: jax.Array, example: Example, other: Example) -> Example:
-        swapped = jax.random.bernoulli(key, float(self.p))
+        swapped = jax.random.bernoulli(key, jnp.asarray(self.p, float))
         x, mask = (
             jnp.where(swapped, other[part][self.modality], example[part][self.modality])
             for part in ("inputs", "masks")

@@ -78,7 +78,7 @@ def test_a_run_of_words_streamed_on_two_devices(builder, tmp_path):
 
 def test_what_does_not_fit_a_task_is_refused(builder):
     with pytest.raises(InputError, match=r"'label' of example 'train-0.*: 7 is outside 0\.\.5"):
-        Dataset(Said(builder, last=7), tiny.PREPROCESS, resident_bytes=0)
+        Dataset(Said(builder, last=7), tiny.PREPROCESS, resident_bytes=2**31)
     dataset, devices = Dataset(Said(builder), tiny.PREPROCESS, resident_bytes=0), Devices("jit", 1)
     for change, said in (
         (lambda c: c.update(metric="accuracy"), "'accuracy' is not a metric of words"),

@@ -1,0 +1,1 @@
+"""What finished runs do when their input changes, what they look at, and how long they take."""

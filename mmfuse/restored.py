@@ -1,0 +1,109 @@
+"""A finished ablation as models again: its rows, and the parameters of their finished seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from mmfuse.ablation import Ablation, Row
+from mmfuse.build import Built, build
+from mmfuse.checkpoint import sha256_file
+from mmfuse.data.loader import Dataset
+from mmfuse.errors import InputError
+from mmfuse.parallel import Devices
+from mmfuse.params import load_params
+from mmfuse.train import TrainSettings
+from mmfuse.workdir import Workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """A row and its finished seeds, in numerical order; ``params`` are numpy, leaves [R, ...]."""
+
+    built: Built
+    seeds: tuple[int, ...]
+    params: Any
+    records: tuple[dict, ...]
+
+    @property
+    def name(self) -> str:
+        """The row's name in the config."""
+        return self.built.row.name
+
+
+def restore_ablation(workdir: Workdir) -> Ablation:
+    """What the config of a workdir meant; widths that a budget has solved are in the records."""
+    content = workdir.ablation()
+    identity = content["identity"]
+    rows = tuple(_row(name, identity["rows"][name]) for name in content["row_order"])
+    return Ablation(
+        name=identity["name"],
+        seeds=tuple(identity["seeds"]),
+        baseline=content.get("baseline", ""),
+        metric=identity["metric"],
+        data=identity["data"],
+        parallel=identity["parallel"],
+        rows=rows,
+        budget=identity["budget"],
+        conditions=content.get("conditions", {}),
+    )
+
+
+def finished_records(workdir: Workdir) -> dict[str, tuple[dict, ...]]:
+    """The records of the finished seeds of every row that has one, in the order of the config.
+
+    Raises:
+      InputError: there is none.
+    """
+    done = [record for record in workdir.records() if record["status"] == "done"]
+    if not done:
+        raise InputError(f"workdir '{workdir.path}' holds no finished run yet")
+    rows: dict[str, tuple[dict, ...]] = {}
+    for record in done:
+        rows[record["row"]] = (*rows.get(record["row"], ()), record)
+    return rows
+
+
+def check_data(workdir: Workdir, dataset: Dataset) -> None:
+    """Refuses data that is not what the runs were trained on."""
+    wanted = workdir.ablation()["identity"].get("data_fingerprint")
+    if dataset.fingerprint != wanted:
+        raise InputError(
+            f"the data differs from what '{workdir.path}' was trained on: fingerprint "
+            f"{dataset.fingerprint[:12]}, there {str(wanted)[:12]}; prepare the same files"
+        )
+
+
+def restore_row(
+    workdir: Workdir,
+    records: tuple[dict, ...],
+    dataset: Dataset,
+    devices: Devices,
+    ablation: Ablation,
+) -> Finished:
+    """The row of these records with the parameters that its runs have kept.
+
+    Raises:
+      InputError: a file of parameters is missing, or is not the one that its record tells of.
+    """
+    row = _row(records[0]["row"], records[0]["config"])
+    params = [_params(workdir, record) for record in records]
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *params)
+    seeds = tuple(record["seed"] for record in records)
+    return Finished(build(row, dataset, devices, ablation), seeds, stacked, records)
+
+
+def _row(name: str, fields: dict) -> Row:
+    return Row(name, fields["fusion"], fields["encoders"], TrainSettings(**fields["train"]), {})
+
+
+def _params(workdir: Workdir, record: dict) -> Any:
+    path = workdir.seed(record["row"], record["seed"]) / "params.npz"
+    if not path.is_file():
+        raise InputError(f"'{path}' is missing: the run's parameters are needed to probe it")
+    if sha256_file(path) != record["params_sha256"]:
+        raise InputError(f"'{path}' is not the file that its record.json tells of")
+    return load_params(path)

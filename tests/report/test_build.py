@@ -1,0 +1,128 @@
+"""Whole reports: what they show, what they say is absent, and that they are well formed."""
+
+import base64
+
+import pytest
+
+from experiments.report import parse, source
+from mmfuse.report.build import report
+from mmfuse.report.probes import KINDS
+from tests.records import make_record
+from tests.report.pages import UGLY, check_page, curve, make_workdir, report_records, write_probes
+
+
+def _report(*paths):
+    options = parse([f"--workdir={path}" for path in paths])
+    return report([source(str(path), options) for path in paths], "report_csv")
+
+
+def _titles(page, level="h2"):
+    return [text for tag, text in page.texts if tag == level]
+
+
+def test_report_of_one_workdir(tmp_path):
+    text, figures = _report(make_workdir(tmp_path / "w"))
+    page = check_page(text)
+    assert _titles(page) == ["Table", "Differences", "Cost", "Learning curves", "Confusions",
+                             "Configs", "Provenance", "Not measured"]  # fmt: skip
+    assert [f.name for f in figures] == ["forest", "pareto-parameters", "curves-accuracy",
+                                         "curves-loss", "confusion"]  # fmt: skip
+    assert "<script>alert" not in text and UGLY in page.said("th")
+    said = " ".join(page.said())
+    for wanted in ("python -m experiments.ablate --config=<tiny>", "0123456789abcdef", "f" * 64,
+                   "jax 0.10.2", "2 x cpu", "valid accuracy", "12 openings logged: 12 for 'score'",
+                   "0, 1, 2", "fusion.name = cross_attention"):  # fmt: skip
+        assert wanted in said, wanted
+    for kind in KINDS:
+        assert f"python -m experiments.probe --workdir={tmp_path / 'w'} --what={kind}" in said
+
+
+def test_every_figure_is_on_the_page_with_its_csv(tmp_path):
+    text, figures = _report(make_workdir(tmp_path / "w"))
+    links = {a["download"]: a["href"] for a in check_page(text).all("a") if "download" in a}
+    assert set(links) == {f"{figure.name}.csv" for figure in figures}
+    for figure in figures:
+        content = base64.b64decode(links[f"{figure.name}.csv"].partition("base64,")[2]).decode()
+        assert content == figure.csv() and len(content.splitlines()) == 1 + len(figure.rows)
+
+
+def test_report_with_probes(tmp_path):
+    path = make_workdir(tmp_path / "w")
+    write_probes(path)
+    text, figures = _report(path)
+    page = check_page(text)
+    assert "Not measured" not in _titles(page)
+    assert {"Does it use every modality?", "Robustness", "Attention"} <= set(_titles(page))
+    assert {"modalities", "noise", "modality", "steps", "pareto-latency-at_one"} <= {
+        figure.name for figure in figures
+    }
+    said = " ".join(page.said())
+    assert "-31.0 [-33.5, -28.5]" in said  # -30 -31 -32: 4.3027 * 1 / sqrt(3) = 2.48
+    assert "<b>my</b>" in said and "faithful" in said and "alert(1)" not in page.said("script")[0]
+    assert page.all("img")[0]["alt"] == "the <picture>"
+    assert "2 openings" not in said and "13 openings logged: 1 for 'probe', 12 for 'score'" in said
+
+
+def test_report_over_several_workdirs(tmp_path):
+    names = ["tiny & <b>", "another"]
+    text, figures = _report(*(make_workdir(tmp_path / n[:4], name=n) for n in names))
+    page = check_page(text)
+    assert _titles(page) == ["Across tables", *names]
+    assert len({figure.name for figure in figures}) == len(figures)
+    assert {"ranks", "tiny-b-forest", "another-forest"} <= {figure.name for figure in figures}
+
+
+def test_one_data_set_does_not_count_twice(tmp_path):
+    text, figures = _report(*(make_workdir(tmp_path / f"w{i}") for i in range(2)))
+    assert "Two tables have one name" in " ".join(check_page(text).said("p"))
+    assert len({figure.name for figure in figures}) == len(figures) == 10
+
+
+def test_report_of_regression_without_curves_or_reference(tmp_path):
+    changed = {"primary": "mae", "reference": [], "reference_row": None, "flops_per_example": None}
+    records = [
+        make_record(row, seed, 0.5, **changed,
+                    metrics={"valid": {}, "test": {"mae": x + seed / 10, "loss": 0.1}})
+        for row, x in (("concat", 1.0), ("b", 0.5)) for seed in range(3)
+    ]  # fmt: skip
+    text, figures = _report(make_workdir(tmp_path / "w", records=records))
+    page = check_page(text)
+    assert "further to the left is better" in " ".join(page.said("figcaption"))
+    assert [f.name for f in figures] == ["forest"]
+
+
+@pytest.mark.parametrize("status", ["failed", "diverged"])
+def test_report_of_runs_that_did_not_finish(tmp_path, status):
+    records = report_records()
+    for record in records[:3] + records[4:5]:
+        record.update(status=status, metrics={}, curves={}, selected=None)
+    text, _ = _report(make_workdir(tmp_path / "w", records=records))
+    page = check_page(text)
+    assert [a for a in page.all("span") if a.get("class") == "warn"]
+    assert f"2/3, 1 {status}" in page.said("td")
+
+
+def test_report_of_one_row_and_one_seed(tmp_path):
+    records = [make_record("concat", 0, 0.5, curves={"train": curve(0, 1), "valid": curve(0, 1)})]
+    text, figures = _report(make_workdir(tmp_path / "w", records=records))
+    check_page(text)
+    assert [f.name for f in figures] == ["curves-accuracy", "curves-loss", "confusion"]
+
+
+def test_ten_rows_of_five_seeds_and_77_classes_stay_small(tmp_path):
+    matrix = [[(i * j + i + j) % 7 for i in range(77)] for j in range(77)]
+    records = [
+        make_record("concat" if row == 0 else f"row {row}", seed, 0.5 + row / 100,
+                    curves={"train": curve(0.1, 0.9, 40), "valid": curve(0.1, 0.8, 40)})
+        for row in range(10) for seed in range(5)
+    ]  # fmt: skip
+    for record in records:
+        record["metrics"]["test"]["confusion"] = matrix
+    text, _ = _report(make_workdir(tmp_path / "w", records=records))
+    assert len(text.encode()) < 5e6
+
+
+def test_same_bytes_again(tmp_path):
+    path = make_workdir(tmp_path / "w")
+    write_probes(path)
+    assert _report(path)[0] == _report(path)[0]

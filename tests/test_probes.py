@@ -1,0 +1,111 @@
+"""The files of probes and what is taken of them: areas, intervals, verdicts, columns, the page."""
+
+import pytest
+
+from mmfuse import probe_tables, probes
+from mmfuse.errors import InputError
+from mmfuse.workdir import Workdir, open_workdir
+
+FACTS = {"metric": "accuracy", "higher": True, "split": "test", "modalities": ["image", "text"]}
+CLEAN = {0: 0.9, 1: 0.8}
+
+
+def point(change, modalities, values):
+    return {
+        "change": change,
+        "modalities": modalities,
+        **probes.by_seed(values),
+        "difference": probes.difference(values, CLEAN),
+    }
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """Two rows in the order b, a|c; only b has everything."""
+    with open_workdir(tmp_path / "w", {"name": "made up", "rows": {"b": {}, "a|c": {}}}):
+        pass
+    found = Workdir(tmp_path / "w")
+    opening = {"run": "b, seeds 0, 1", "purpose": "probe"}
+    about = {"clean": probes.by_seed(CLEAN), "seeds": [0, 1], "openings": [opening]}
+    points = [
+        point("removed", ["text"], {0: 0.5, 1: 0.5}),
+        point("zeroed", ["text"], {0: 0.6, 1: None}),
+        point("shuffled", ["text"], CLEAN),
+    ]
+    for row in ("a|c", "b"):
+        probes.write_row(found, "modalities", FACTS, row, about | {"points": points})
+    area = probes.by_seed({0: 0.75, 1: 0.65})
+    curve = {"kind": "noise", "modality": "image", "axis": "SNR (dB)", "x": [0.0, 10.0],
+             "points": [probes.by_seed(CLEAN)] * 2, "area": area}  # fmt: skip
+    probes.write_row(found, "noise", FACTS, "b", about | {"curves": [curve]})
+    line = {"by": "attention", "share": 0.25, "difference": probes.by_seed({0: 0.1, 1: 0.11})}
+    line["difference"] = line["difference"]["summary"]
+    line["verdict"] = probes.verdict(line["difference"])
+    attention = {"faithfulness": [line], "shares": {"text": area},
+                 "completeness": probes.by_seed({0: 0.001, 1: 0.002})}  # fmt: skip
+    probes.write_row(found, "attention", FACTS | {"split": "valid"}, "b", attention)
+    batches = [{"batch": 1, "median": 0.002, "low": 0.001, "high": 0.003, "per_example": 0.002}]
+    latency = {"batches": batches, "at_one": 0.002, "best_batch": 1, "at_best": 0.002}
+    machine = {"device": "cpu", "cores": 2, "repeats": 5}
+    probes.write_row(found, "latency", machine, "b", latency)
+    return found
+
+
+def test_the_area_is_the_mean_height_of_the_curve():
+    assert probes.area([0, 0.25, 1], [1, 0.5, 0]) == pytest.approx(0.25 * 0.75 + 0.75 * 0.25)
+    assert probes.area([-10, 0, 20], [3, 3, 3]) == 3
+    assert probes.area([0, 1], [1, None]) is None
+
+
+def test_a_difference_is_paired_by_seed():
+    """0.5 - 0.9 and 0.5 - 0.8: mean -0.35, sd 0.0707, t(1) = 12.706."""
+    found = probes.difference({0: 0.5, 1: 0.5}, CLEAN)
+    assert found["mean"] == pytest.approx(-0.35)
+    assert found["high"] - found["mean"] == pytest.approx(12.7062 * 0.05, rel=1e-4)
+    assert probes.difference({0: 0.6, 1: None}, CLEAN)["n"] == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ((0.1, 0.11, 0.1), "faithful"),
+        ((-0.1, -0.11, -0.1), "worse than random"),
+        ((0.3, -0.1, 0.0), "not told apart"),
+        ((-0.3, 0.1, 0.0), "not told apart"),
+        ((0.1,), "one seed"),
+        ((0.1, 0.1), "no spread"),
+        ((0.0, 0.0), "not told apart"),
+        ((), "nothing to delete"),
+    ],
+)
+def test_a_verdict_is_that_of_the_interval(values, said):
+    assert probes.verdict(probes.by_seed(dict(enumerate(values)))["summary"]) == said
+
+
+def test_a_later_call_replaces_only_its_rows(workdir):
+    before = probes.read(workdir)["modalities"]["rows"]
+    probes.write_row(workdir, "modalities", FACTS, "b", {"points": [], "clean": before["b"]})
+    after = probes.read(workdir)["modalities"]["rows"]
+    assert after["a|c"] == before["a|c"] and after["b"]["points"] == []
+
+
+@pytest.mark.parametrize("content", ["{", '{"format": 7, "rows": {}}', "[]"])
+def test_a_damaged_file_is_named(workdir, content):
+    probes.path(workdir, "noise").write_text(content)
+    with pytest.raises(InputError, match=r"noise\.json' (is damaged|has format 7)"):
+        probes.read(workdir)
+
+
+def test_the_page_says_all_of_it_in_the_order_of_the_config(workdir):
+    page = probe_tables.page(workdir)
+    lines = page.splitlines()
+    removed = lines.index("**Accuracy (%) when a modality is removed: the mask says that it is "
+                          "absent**")  # fmt: skip
+    assert lines[removed + 2] == "| Method | Clean | Δ text |"
+    assert lines[removed + 4] == "| b | 85.00 ± 7.07 | -35.00 [-98.53, +28.53] |"
+    assert lines[removed + 5].startswith("| a\\|c | 85.00")
+    assert "| b | 85.00 ± 7.07 | -30.00 |" in lines  # zeroed: one seed has no interval
+    assert "| b | 85.00 ± 7.07 | 70.00 [6.47, 133.53] |" in lines
+    assert "| b | attention | +10.50 [+4.15, +16.85] faithful |" in lines
+    assert "| b | 2.000 | [1.000, 3.000] | 1 | 2.0000 |" in lines
+    assert "opened for this: 2;" in page
