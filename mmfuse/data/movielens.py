@@ -130,7 +130,7 @@ class Movielens(builder.RawBuilder):
                 [
                     "A rank leaves out the films that the user rated in the base (on valid: in "
                     "train), whatever the rating, and no other; negatives are never sampled.",
-                    "The tests of u1 to u4 have 459 to 868 of the 943 users; ua and ub have all, with "
+                    "The tests of u1 to u5 have 459 to 927 of the 943 users; ua and ub all, with "
                     "ten ratings each.",
                     "The answer's own plot, poster and genre are no input: they would tell it.",
                 ]
