@@ -171,6 +171,19 @@ class TextLocal(nn.Module):
         return _finish(nn.Dense(self.features)(hidden)[:, :, None], mask)
 
 
+class Embedding(nn.Module):
+    """Ids [B, T], mask [B, T] -> one learned vector per id: tokens [B, T, 1, D], D = features."""
+
+    features: int
+    vocab_size: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array, *, train: bool) -> Encoded:
+        """Encodes a batch: the tokens and their mask."""
+        vectors = nn.Embed(self.vocab_size, self.features)(jnp.where(mask, x, 0))
+        return _finish(vectors[:, :, None], mask)
+
+
 class FrameMLP(nn.Module):
     """Feature vectors [B, F] (mask [B, 1]) or frames [B, T, F] (mask [B, T]) -> [B, T', 1, D].
 
@@ -203,6 +216,7 @@ ENCODERS: dict[str, type[nn.Module]] = {
     "audio_lstm": AudioLSTM,
     "text_lstm": TextLSTM,
     "text_local": TextLocal,
+    "embedding": Embedding,
     "mlp": FrameMLP,
 }
 

@@ -23,6 +23,7 @@ READS = {  # what the shipped preprocessors read; a column of another kind would
     "mfcc": "sound",
     "array": "features",
     "features": "features",
+    "identity": "ids",  # no manifest has such a column
 }
 
 

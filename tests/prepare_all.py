@@ -29,6 +29,7 @@ FORMS = {  # more than the default form of a dataset
     "maec": [{}, {"target": "words", "history": 0}],
     "polymusic": [{}, {"corpus": "nottingham", "history": 2, "every": 16}],
     "waimai_10k": [{}, {"form": "upstream"}],
+    "movielens": [{"task": "top"}],  # the smaller half
 }
 
 

@@ -20,6 +20,7 @@ CASES = {
     "audio_lstm": ({}, (T, 6), T, 1),
     "text_lstm": ({"vocab_size": 11, "embed": 4}, (T,), T, 1),
     "text_local": ({"vocab_size": 11, "embed": 4}, (T,), T, 1),
+    "embedding": ({"vocab_size": 11}, (T,), T, 1),
     "mlp": ({"hidden": 7, "group": 2}, (T, 6), T // 2, 1),
 }
 
@@ -32,7 +33,7 @@ def setup(name, seed=2):
     """The encoder, random parameters, an input and its mask; the third example is absent."""
     fields, shape, *_ = CASES[name]
     encoder = build_encoder(name, features=D, **fields)
-    if name.startswith("text"):
+    if name.startswith(("text", "embedding")):
         x = np.random.default_rng(1).integers(1, 11, (3, *shape)).astype(np.int32)
     else:
         x = draw((3, *shape), 1)
@@ -183,7 +184,16 @@ def test_text_local_equals_numpy():
     np.testing.assert_allclose(tokens[:, :, 0], expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["text_lstm", "text_local", "audio_lstm", "mlp"])
+def test_an_embedding_looks_up():
+    encoder, params, x, mask = setup("embedding")
+    tokens, found = encode(encoder, params, x, mask)
+    vectors = np.asarray(params["params"]["Embed_0"]["embedding"])
+    assert vectors.shape == (11, D)
+    np.testing.assert_array_equal(tokens[:, :, 0], vectors[x] * mask[:, :, None])
+    np.testing.assert_array_equal(found[:, :, 0], mask)
+
+
+@pytest.mark.parametrize("name", ["text_lstm", "text_local", "audio_lstm", "mlp", "embedding"])
 def test_which_encoders_are_local_in_time(name):
     encoder, params, x, mask = setup(name)
     other = x.copy()

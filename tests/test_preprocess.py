@@ -5,7 +5,7 @@ import pytest
 
 from mmfuse.data import preprocess
 from mmfuse.data.preprocess import build_preprocessor
-from mmfuse.errors import InputError
+from mmfuse.errors import InputError, RowError
 
 
 def test_text_takes_its_vocabulary_from_what_it_is_fitted_on():
@@ -82,8 +82,11 @@ def test_what_was_learned_is_json(name):
         "mfcc": [np.ones(1000, np.int16)],
         "array": [np.ones((3, 2), np.float32)],
         "features": [np.ones((3, 2)), np.ones((1, 2))],
+        "identity": [np.ones(1, np.int32)],
     }[name]
-    assert json.loads(json.dumps(build_preprocessor(name).fit(raw).state()))
+    fields = {"size": 2} if name == "identity" else {}
+    state = build_preprocessor(name, **fields).fit(raw).state()
+    assert json.loads(json.dumps(state)) == {} if name == "identity" else state
 
 
 @pytest.mark.parametrize(
@@ -97,3 +100,28 @@ def test_what_was_learned_is_json(name):
 def test_unknown_names_and_fields(name, fields, said):
     with pytest.raises(InputError, match=said):
         build_preprocessor(name, **fields)
+
+
+def test_identity_keeps_ids_and_what_is_absent():
+    fitted = build_preprocessor("identity", size=7, length=3).fit([np.array([1])])
+    x, mask = fitted([np.array([6, 0]), np.array([], np.int32), np.array([3, 3, 1], np.int16)])
+    np.testing.assert_array_equal(x, [[6, 0, 0], [0, 0, 0], [3, 3, 1]])
+    np.testing.assert_array_equal(mask, [[1, 1, 0], [0, 0, 0], [1, 1, 1]])
+    assert (x.dtype, fitted.vocab_size, fitted.state()) == (np.int32, 7, {})
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [([7], "id 7 is outside 0..6"), ([-1], "id -1 is outside"), ([1, 2, 3], "3 ids; length 2"),
+     ([1.0], r"expected ids \[K\], found float64 \(1,\)"), (4, r"found int64 \(\)")],
+)  # fmt: skip
+def test_identity_refuses_what_is_no_id(value, said):
+    fitted = build_preprocessor("identity", size=7, length=2)
+    with pytest.raises(RowError, match=said) as error:
+        fitted([np.array([0]), np.array(value)])
+    assert error.value.row == 1
+
+
+def test_identity_needs_its_size():
+    with pytest.raises(InputError, match="identity: size must be a whole number >= 1, got 0"):
+        build_preprocessor("identity")

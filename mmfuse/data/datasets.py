@@ -21,12 +21,16 @@ from tensorflow_datasets.core import ExampleSerializer
 from mmfuse.data.avmnist import Avmnist
 from mmfuse.data.banking77 import Banking77
 from mmfuse.data.builder import RawBuilder
+from mmfuse.data.codex_s import CodexS
 from mmfuse.data.cub_image_text import CubImageText
 from mmfuse.data.easy_vqa import EasyVqa
+from mmfuse.data.emodb import Emodb
 from mmfuse.data.helpdesk import Helpdesk
 from mmfuse.data.ict_mmmo import IctMmmo
 from mmfuse.data.maec import Maec
 from mmfuse.data.mosi import Mosi
+from mmfuse.data.movie_kg import MovieKg
+from mmfuse.data.movielens import Movielens
 from mmfuse.data.mustard import Mustard
 from mmfuse.data.mvsa_single import MvsaSingle
 from mmfuse.data.onecommon import Onecommon
@@ -51,6 +55,10 @@ DATASETS = {
     "maec": Maec,
     "polymusic": Polymusic,
     "waimai_10k": Waimai10k,
+    "codex_s": CodexS,
+    "movie_kg": MovieKg,
+    "movielens": Movielens,
+    "emodb": Emodb,
     "manifest": OwnFiles,
 }
 
@@ -129,14 +137,14 @@ def _alone(builder) -> Iterator[None]:
 
 def prepare(builder) -> None:
     """Writes the dataset's files if they are not there yet: the same bytes every time."""
-    if builder.data_path.exists():
-        return
-    if isinstance(builder, RawBuilder):
-        builder.check_sources()  # what is wrong is said before any folder is made
-    with _alone(builder), _quiet(), _same_bytes():
-        if builder.data_path.exists():  # since the builder was made
-            builder.info.read_from_directory(builder.data_path)
-        builder.download_and_prepare()
+    if not builder.data_path.exists():
+        if isinstance(builder, RawBuilder):
+            builder.check_sources()  # what is wrong is said before any folder is made
+        with _alone(builder), _quiet(), _same_bytes():
+            if not builder.data_path.exists():
+                builder.download_and_prepare()
+    if not builder.info.splits:  # another process has written it since the builder was made
+        builder.info.read_from_directory(builder.data_path)
 
 
 def files_fingerprint(folder: str | os.PathLike) -> str:

@@ -17,9 +17,9 @@ import numpy as np
 from mmfuse.data.features import Features
 from mmfuse.data.picture_input import Picture
 from mmfuse.data.sound_input import LogMel, Mfcc
-from mmfuse.data.stepwise import LEARNED, Stage, Stepwise, standardised
+from mmfuse.data.stepwise import LEARNED, Stage, Stepwise, check_number, standardised
 from mmfuse.data.text_input import Text
-from mmfuse.errors import InputError, nearest
+from mmfuse.errors import InputError, RowError, nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,12 +57,67 @@ class Array(Stepwise):
         return {"mean": self.mean, "std": self.std}
 
 
+@dataclasses.dataclass(frozen=True)
+class Identity(Stepwise):
+    """Whole numbers that name things (users, relations, types) to ids int32 [N, length].
+
+    A value is an array [K] of K <= length of them, each in 0..size - 1; none (K = 0) is absent.
+    Nothing is learned: which ids the training split has is for the dataset to say.
+
+    Attributes:
+      size: how many things there are; it must be given.
+      length: ids that an example may have.
+    """
+
+    size: int = 0
+    length: int = 1
+
+    def __post_init__(self):
+        check_number("identity: size", self.size, 1)
+        check_number("identity: length", self.length, 1)
+
+    def stages(self) -> Iterable[tuple[str, Stage]]:
+        """One: side by side, zeros behind them."""
+        yield "ids", self._ids
+
+    def _ids(self, values: Sequence, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        del mask  # no ids, no True
+        x = np.zeros((len(values), self.length), np.int32)
+        mask = np.zeros(x.shape, bool)
+        for row, value in enumerate(values):
+            ids = np.asarray(value)
+            if ids.ndim != 1 or ids.dtype.kind not in "iu":
+                raise RowError(row, f"identity: expected ids [K], found {ids.dtype} {ids.shape}")
+            if len(ids) > self.length:
+                raise RowError(row, f"identity: {len(ids)} ids; length {self.length} is the most")
+            wrong = ids[(ids < 0) | (ids >= self.size)]
+            if wrong.size:
+                raise RowError(row, f"identity: id {wrong[0]} is outside 0..{self.size - 1}")
+            x[row, : len(ids)], mask[row, : len(ids)] = ids, True
+        return x, mask
+
+    def fit(self, raw: Sequence) -> Identity:
+        """Itself."""
+        del raw
+        return self
+
+    def state(self) -> dict:
+        """Nothing."""
+        return {}
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids."""
+        return self.size
+
+
 PREPROCESSORS = {
     "text": Text,
     "picture": Picture,
     "log_mel": LogMel,
     "mfcc": Mfcc,
     "array": Array,
+    "identity": Identity,
     "features": Features,
 }
 

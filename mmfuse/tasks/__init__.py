@@ -12,7 +12,7 @@ from mmfuse.tasks.choice import Matching, Pointing
 from mmfuse.tasks.classification import Classification
 from mmfuse.tasks.multilabel import Multilabel
 from mmfuse.tasks.picture import PictureOf
-from mmfuse.tasks.ranking import Ranking
+from mmfuse.tasks.ranking import Ranking, Recommendation
 from mmfuse.tasks.regression import Regression, Sentiment
 from mmfuse.tasks.sequences import Sound, Words
 from mmfuse.tasks.vector import Vector
@@ -24,6 +24,7 @@ TASKS: dict[str, type[Task]] = {
     "vector": Vector,
     "multilabel": Multilabel,
     "ranking": Ranking,
+    "recommendation": Recommendation,
     "pointing": Pointing,
     "matching": Matching,
     "words": Words,

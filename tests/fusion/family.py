@@ -15,7 +15,8 @@ from mmfuse.data.loader import Dataset
 from mmfuse.decoders import PooledHead
 from mmfuse.fusion import FUSIONS, build_fusion
 from mmfuse.fusion.about import about
-from mmfuse.optim import auxiliary, cross_entropy
+from mmfuse.optim import auxiliary
+from mmfuse.tasks.classification import cross_entropy
 from tests import tiny
 from tests.fusion.fields import FIELDS
 

@@ -76,6 +76,16 @@ def test_the_number_of_cells_is_limited(monkeypatch):
     assert "more than 4 values" in fault(safe.read_json, b"[1,2,3,4]")
 
 
+def test_rows_without_a_header(monkeypatch):
+    data = b"\xef\xbb\xbfa\tb\r\n\n\xff\t \nc\t"
+    assert safe.read_rows(data, "\t", 2) == [(1, ["a", "b"]), (3, ["\ufffd", " "]), (4, ["c", ""])]
+    assert safe.read_rows(b"a|b", "|", 2) == [(1, ["a", "b"])]
+    assert "line 2: 1 cells; expected 2" in fault(safe.read_rows, b"a|b\nc", "|", 2)
+    assert "line 1: a NUL byte" in fault(safe.read_rows, b"a|\0", "|", 2)
+    monkeypatch.setattr(texts, "MAX_CELLS", 4)
+    assert "line 3: more than 4 cells" in fault(safe.read_rows, b"a|b\n" * 3, "|", 2)
+
+
 def test_json_lines_have_their_line():
     data = b'\xef\xbb\xbf{"a": [1, {"b": null}]}\n\n{"a": "\xff \\u00e9"}\r\n{}'
     assert safe.read_jsonl(data) == [

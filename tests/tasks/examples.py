@@ -11,6 +11,7 @@ CARDS = {
     "vector": {"width": 3},
     "multilabel": {"width": 5},
     "ranking": {"entities": 12, "groups": 2},
+    "recommendation": {"entities": 42, "groups": 3},
     "pointing": {"choices": 4, "points_at": "dots"},
     "matching": {"choices": 3, "words": 7},
     "words": {"vocabulary": 6, "end": 1},
@@ -18,8 +19,9 @@ CARDS = {
     "sound": {"shape": [6, 3]},
 }
 OUTPUTS = {  # of one example
-    "classification": (4,), "vector": (3,), "multilabel": (5,), "ranking": (12,), "pointing": (4,),
-    "matching": (3,), "words": (5, 6), "picture": (4, 5, 1), "sound": (6, 3),
+    "classification": (4,), "vector": (3,), "multilabel": (5,), "ranking": (12,),
+    "recommendation": (42,), "pointing": (4,), "matching": (3,), "words": (5, 6),
+    "picture": (4, 5, 1), "sound": (6, 3),
 }  # fmt: skip
 
 
@@ -46,8 +48,13 @@ def columns(name, n, rng):
         "multilabel": lambda: {"label": rng.integers(2, size=(n, 5)).astype(np.uint8)},
         "ranking": lambda: {
             "label": rng.integers(12, size=n),
-            "label_filter": rng.integers(-1, 12, size=(n, 4)),
+            "label_filter": np.packbits(rng.random((n, 12)) < 0.3, axis=1),
             "label_group": rng.integers(2, size=n),
+        },
+        "recommendation": lambda: {
+            "label": rng.integers(42, size=n),
+            "label_filter": np.packbits(rng.random((n, 42)) < 0.2, axis=1),
+            "label_group": rng.integers(3, size=n),
         },
         "pointing": lambda: {"label": rng.integers(4, size=n)},
         "matching": lambda: {

@@ -9,7 +9,7 @@ from mmfuse.decoders import MatchingHead, PointerHead
 from mmfuse.errors import InputError, RowError
 from mmfuse.fusion import Fused
 from mmfuse.tasks.choice import Matching, Pointing
-from mmfuse.tasks.ranking import Ranking
+from mmfuse.tasks.ranking import Ranking, Recommendation
 from tests.tasks import examples
 
 
@@ -24,16 +24,17 @@ def test_filtered_ranks_by_counting():
     rng = np.random.default_rng(0)
     task = Ranking(12, groups=3)
     scores = rng.integers(4, size=(60, 12)).astype(np.float32)  # many ties
+    known = rng.random((60, 12)) < 0.3
     columns = {
         "label": rng.integers(12, size=60),
-        "label_filter": rng.integers(-1, 12, size=(60, 5)),
+        "label_filter": np.packbits(known, axis=1),
         "label_group": rng.integers(2, size=60),  # the third group is empty
     }
     label = task.labels({key: list(value) for key, value in columns.items()})
     ranks = np.array(
         [
-            rank_by_counting(*each)
-            for each in zip(scores, columns["label"], columns["label_filter"], strict=True)
+            rank_by_counting(row, answer, np.flatnonzero(left_out))
+            for row, answer, left_out in zip(scores, columns["label"], known, strict=True)
         ]
     )
     kept, sums = jax.jit(lambda s, y: (task.kept_output(s, y), task.sums(s, y, jnp.ones(60))))(
@@ -50,8 +51,35 @@ def test_filtered_ranks_by_counting():
     assert set(task.kept_label(label)) == {"entity", "group"}
 
 
+def test_recall_and_ndcg_by_sorting_each_users_list():
+    rng = np.random.default_rng(1)
+    users, items = 5, 60
+    scores = rng.normal(size=(users, items)).astype(np.float32)
+    had = rng.random((users, items)) < 0.2
+    liked = (rng.random((users, items)) < 0.3) & ~had
+    liked[3] = False  # a user without an example
+    user, item = np.nonzero(liked)
+    task = Recommendation(items, groups=users)
+    columns = {"label": item, "label_filter": np.packbits(had[user], axis=1), "label_group": user}
+    label = task.labels({key: list(value) for key, value in columns.items()})
+    sums = jax.jit(task.sums)(scores[user], label, jnp.ones(len(user)))
+    found = task.scores(jax.device_get(sums) | {"count": len(user)})
+    recall, ndcg = [], []
+    for row in (0, 1, 2, 4):
+        shown = np.argsort(-np.where(had[row], -np.inf, scores[row]))[:20]
+        gains = liked[row][shown] / np.log2(np.arange(2, 22))
+        best = np.sort(liked[row])[::-1][:20] / np.log2(np.arange(2, 22))
+        recall.append(liked[row][shown].sum() / liked[row].sum())
+        ndcg.append(gains.sum() / best.sum())
+    assert liked.sum(1).max() > 10 and 0.1 < np.mean(recall) < 0.9
+    assert found["recall20"] == pytest.approx(np.mean(recall), rel=1e-5)
+    assert found["ndcg20"] == pytest.approx(np.mean(ndcg), rel=1e-5)
+    with pytest.raises(InputError, match="needs the number of users"):
+        Recommendation(items)
+
+
 def test_scoring_all_alike_or_nan_wins_nothing():
-    label = {"entity": jnp.array([2]), "filter": jnp.full((1, 1), -1)}
+    label = {"entity": jnp.array([2]), "filter": jnp.zeros((1, 2), jnp.uint8)}
     assert Ranking(9).kept_output(jnp.zeros((1, 9)), label)["rank"] == 5
     assert Ranking(9).kept_output(jnp.full((1, 9), jnp.nan), label)["rank"] == 9
     assert Pointing(9, "x").sums(jnp.zeros((1, 9)), jnp.array([0]), jnp.ones(1))["recall1"] == 0
@@ -60,9 +88,14 @@ def test_scoring_all_alike_or_nan_wins_nothing():
 def test_entities_beyond_the_list_are_refused():
     columns = examples.columns("ranking", 5, np.random.default_rng(0))
     task = examples.task("ranking")
-    for name, wrong in (("label", 12), ("label", -1), ("label_filter", [-2] * 4)):
+    for name, wrong, said in (
+        ("label", 12, "is outside"),
+        ("label", -1, "is outside"),
+        ("label_filter", np.zeros(3, np.uint8), r"uint8 \[3\]; .* 12 entities is uint8 \[2\]"),
+        ("label_filter", np.zeros(2, np.int64), r"int64 \[2\]"),
+    ):
         bad = columns | {name: [*columns[name][:3], wrong, columns[name][4]]}
-        with pytest.raises(RowError, match="is outside") as error:
+        with pytest.raises(RowError, match=said) as error:
             task.labels(bad)
         assert error.value.row == 3
 

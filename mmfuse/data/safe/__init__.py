@@ -13,7 +13,7 @@ from mmfuse.data.safe.matlab import read_mat
 from mmfuse.data.safe.pickles import read_pickle
 from mmfuse.data.safe.pictures import read_picture
 from mmfuse.data.safe.sounds import read_sound
-from mmfuse.data.safe.texts import read_csv, read_json, read_jsonl, read_text
+from mmfuse.data.safe.texts import read_csv, read_json, read_jsonl, read_rows, read_text
 
 __all__ = [
     "Archive",
@@ -31,6 +31,7 @@ __all__ = [
     "read_npz",
     "read_pickle",
     "read_picture",
+    "read_rows",
     "read_sound",
     "read_text",
 ]

@@ -72,6 +72,31 @@ def read_csv(source: Source, max_bytes: int = MAX_BYTES, name: str = "") -> list
         return rows
 
 
+def read_rows(
+    source: Source, separator: str, columns: int, max_bytes: int = MAX_BYTES, name: str = ""
+) -> list[tuple[int, list[str]]]:
+    """Reads a table without header: ``[(line, cells)]``; empty lines are skipped.
+
+    Raises:
+      DataError: with the line, for a row that has not exactly so many columns, a NUL byte, or more
+        than the limits of this module.
+    """
+    label = name_of(source, name)
+    rows = []
+    with _Lines(source, max_bytes, label, newline="\n") as lines:
+        for line in lines:
+            cells = line.rstrip("\r\n").split(separator)
+            if cells == [""]:
+                continue
+            where = f"{label}, line {lines.number}"
+            if len(cells) != columns:
+                raise DataError(f"{where}: {len(cells)} cells; expected {columns}")
+            if (len(rows) + 1) * columns > MAX_CELLS:
+                raise DataError(f"{where}: more than {MAX_CELLS} cells")
+            rows.append((lines.number, cells))
+    return rows
+
+
 def read_jsonl(source: Source, max_bytes: int = MAX_BYTES, name: str = "") -> list[Row]:
     """Reads one JSON object a line.
 

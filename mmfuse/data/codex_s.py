@@ -1,0 +1,210 @@
+"""``codex_s``: the small CoDEx knowledge graph of Wikidata, to predict what is missing in a triple.
+
+Every triple asks two questions: (head, relation) -> tail, and with the reciprocal relation (tail,
+relation + R) -> head. The structure comes from upstream's text files; the packed npz adds the types
+of the entities, which are this graph's text.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from mmfuse.data import builder, raw, safe
+from mmfuse.data.fields import check_choice
+from mmfuse.data.graph import Filter, Triple, numbered, packed_bits, read_triples
+from mmfuse.errors import InputError
+
+NAME = "codex_s"
+TEXTS = ("descriptions", "labels")
+TRAIN = raw.RawFile(
+    "codex_s/train.txt",
+    None,
+    615_428,
+    "64f93b7f314f3936a6f65739721429db3f6a7c8f5a1e1104ec3bb544f7434f59",
+)
+VALID = raw.RawFile(
+    "codex_s/valid.txt",
+    None,
+    34_323,
+    "3831c0e57daef03c3a18cdd1a72e370b496f696c5218883d35c7d2ab8a6a772c",
+)
+TEST = raw.RawFile(
+    "codex_s/test.txt",
+    None,
+    34_252,
+    "27127fcb34688c4778e88a39ef3c9b540807da846021e9d9685660ac1838aca1",
+)
+PACKED = raw.RawFile(
+    "codex_s/codex_s.npz",
+    None,
+    230_106,
+    "59cfb70c29b438d5ee11b275e5f1aa5c1f1b7134d2acc5f9f7defad32a4b2ce2",
+)
+
+
+@dataclasses.dataclass(kw_only=True)
+class CodexSConfig(tfds.core.BuilderConfig):
+    """What the text of an entity is.
+
+    Attributes:
+      types: "descriptions", a label and a description of each of its types, or "labels" alone.
+    """
+
+    name: str = ""
+    types: str = "descriptions"
+
+    def __post_init__(self):
+        check_choice(NAME, "types", self.types, TEXTS)
+        self.name = f"types-{self.types}"
+
+
+class CodexS(builder.RawBuilder):
+    """TFDS builder of ``codex_s``: the other end of a triple of Wikidata.
+
+    Features: ``entity`` int32 [1], the end that is given; ``relation`` int32 [1], below R from head
+    to tail, R and more from tail to head; ``types``, a text on the given entity, and ``type_ids``
+    int32 [K], the same types by number; ``label``, the other end. ``label_filter`` and
+    ``label_group`` (the relation) are for the task "ranking".
+    """
+
+    CONFIG = CodexSConfig
+
+    @classmethod
+    def sources(cls, config: CodexSConfig) -> tuple[builder.Source, ...]:
+        """Three files of triples, and the npz with the types."""
+        return TRAIN, VALID, TEST, PACKED
+
+    def features(self) -> dict[str, Any]:
+        """Ids, a text, and what ranking needs."""
+        return {
+            "entity": builder.array(None, dtype=np.int32),
+            "relation": builder.array(None, dtype=np.int32),
+            "types": builder.text(),
+            "type_ids": builder.array(None, dtype=np.int32),
+            "label": builder.array(dtype=np.int64),
+            "label_filter": builder.array(None, dtype=np.uint8),
+            "label_group": builder.array(dtype=np.int64),
+        }
+
+    def card(self) -> dict[str, Any]:
+        """What it is, whose, and what to beware of."""
+        return {
+            "name": NAME,
+            "task": "ranking",
+            "modalities": ["entity", "relation", "type_ids", "types"],
+            "source": "github.com/tsafavi/codex@3132e426c2a6, data/triples/codex-s and data/types",
+            "licence": "MIT; the content is from Wikidata, CC0",
+            "citation": "Safavi & Koutra 2020, CoDEx: A Comprehensive Knowledge Graph Completion "
+            "Benchmark (EMNLP)",
+            "split_rule": "upstream's; each triple gives two examples, one in each direction",
+            "traps": [
+                "Ranks are filtered by the triples of all three splits, also on the validation "
+                "split, as is usual; training examples hold no filter.",
+                "The two directions of a triple are not independent: resample triples.",
+                "Only the given entity's types are an input; those of the answer would tell it.",
+                "Names and texts of entities are not included: the types are all the text.",
+                "No entity is missing from the training split: nothing here is cold.",
+            ],
+        }
+
+    def splits(self, paths: dict[str, Path]) -> dict[str, Iterator[dict]]:
+        """Reads the graph, numbers it, and asks every triple in both directions."""
+        files = {"train": TRAIN, "valid": VALID, "test": TEST}
+        found = {split: read_triples(paths[file.path]) for split, file in files.items()}
+        together = [triple for triples in found.values() for triple in triples]
+        if len(set(together)) < len(together):
+            raise InputError(f"{NAME}: a triple is in two of the files {', '.join(found)}")
+        entities, relations = names(together)
+        types = read_types(paths[PACKED.path], entities, self.builder_config.types)
+        rows = {split: numbered(part, entities, relations) for split, part in found.items()}
+        asked = {split: both_ways(part, len(relations)) for split, part in rows.items()}
+        known = Filter.of(np.concatenate(list(asked.values())), len(entities))
+        self.note(
+            entities=len(entities),
+            groups=2 * len(relations),
+            relations=relations,
+            ids={
+                "entity": len(entities),
+                "relation": 2 * len(relations),
+                "type_ids": types.count,
+                "type_ids of an entity, at most": max(map(len, types.ids)),
+            },
+        )
+        return {split: _examples(split, part, known, types) for split, part in asked.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Types:
+    """Of each entity: its types by number, and as a text; ``count`` types in all."""
+
+    ids: list[np.ndarray]
+    texts: list[str]
+    count: int
+
+
+def names(triples: list[Triple]) -> tuple[list[str], list[str]]:
+    """The entities (Q1, Q2 ..) and the relations (P1, P2 ..) of the triples, by number."""
+    entities = {end for head, _, tail in triples for end in (head, tail)}
+    relations = {relation for _, relation, _ in triples}
+    for found, letter in ((entities, "Q"), (relations, "P")):
+        wrong = sorted(name for name in found if not (name[0] == letter and name[1:].isdecimal()))
+        if wrong:
+            raise InputError(f"{NAME}: '{wrong[0]}' is no {letter}-number of Wikidata")
+    return tuple(sorted(found, key=lambda name: int(name[1:])) for found in (entities, relations))
+
+
+def both_ways(rows: np.ndarray, relations: int) -> np.ndarray:
+    """Triples [N, 3] as questions [2N, 3]: as they are, and turned, each beside the other."""
+    turned = np.stack([rows[:, 2], rows[:, 1] + relations, rows[:, 0]], axis=1)
+    return np.stack([rows, turned], axis=1).reshape(-1, 3)
+
+
+def read_types(path: Path, entities: list[str], texts: str) -> Types:
+    """The types of the entities, in their order, from the packed file.
+
+    Raises:
+      InputError: an entity that the file lacks, or a pair beyond its lists.
+    """
+    arrays, where = safe.read_npz(path), str(path)
+    known = safe.pick(arrays, "entity", where).tolist()
+    label = safe.pick(arrays, "type_label", where).tolist()
+    told = safe.pick(arrays, "type_description", where).tolist()
+    pairs = safe.pick(arrays, "entity_type_pair", where)
+    if len(told) != len(label) or pairs.ndim != 2 or pairs.shape[1] != 2 or (
+        pairs.size and ((pairs < 0) | (pairs >= [len(known), len(label)])).any()
+    ):  # fmt: skip
+        raise InputError(f"{where}: entity_type_pair names an entity or a type beyond the lists")
+    missing = sorted(set(entities) - set(known))
+    if missing:
+        raise InputError(f"{where}: has no types of {len(missing)} entities, first {missing[0]}")
+    of: dict[str, list[int]] = {name: [] for name in known}
+    for entity, kind in pairs.tolist():
+        of[known[entity]].append(kind)
+    said = [f"{a}: {b}" if b and texts == "descriptions" else a
+            for a, b in zip(label, told, strict=True)]  # fmt: skip
+    return Types(
+        [np.array(of[name], np.int32) for name in entities],
+        ["; ".join(said[kind] for kind in of[name]) for name in entities],
+        len(label),
+    )
+
+
+def _examples(split: str, asked: np.ndarray, known: Filter, types: Types) -> Iterator[dict]:
+    empty = packed_bits([], known.entities)
+    for row, (given, relation, answer) in enumerate(asked.tolist()):
+        yield {
+            "id": f"{split}-{row // 2}-{'head' if row % 2 else 'tail'}",
+            "entity": np.array([given], np.int32),
+            "relation": np.array([relation], np.int32),
+            "types": types.texts[given],
+            "type_ids": types.ids[given],
+            "label": answer,
+            "label_filter": empty if split == "train" else known.bits(given, relation),
+            "label_group": relation,
+        }
