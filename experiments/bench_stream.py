@@ -17,9 +17,7 @@ import dataclasses
 import math
 import os
 import platform
-import re
 import resource
-import shlex
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,12 +28,13 @@ import numpy as np
 import scipy.stats
 
 from experiments import cli
+from experiments.ablate import matching
 from experiments.synthetic import RandomBuilder
 from mmfuse.build import build
 from mmfuse.cells import flops as quantity
 from mmfuse.data.datasets import make_builder
 from mmfuse.data.loader import READERS, Dataset
-from mmfuse.errors import InputError, listed
+from mmfuse.errors import InputError
 from mmfuse.loop import Run, Selection, dispatches, trained
 from mmfuse.parallel import Compiled, Devices
 from mmfuse.programs import compile_row
@@ -139,10 +138,7 @@ def main(argv: list[str]) -> int:
         if not 0 < getattr(args, name) < float("inf"):
             raise InputError(f"--{name} must be > 0, got {getattr(args, name)}")
     _, ablation = cli.load(args.config, overrides)
-    rows = [row for row in ablation.rows if re.search(args.rows, row.name)]
-    if not rows:
-        names = listed(row.name for row in ablation.rows)
-        raise InputError(f"--rows='{args.rows}' matches no row{names}")
+    rows = matching(ablation, args.rows)
     git = git_state()  # of the code that is measured, whatever becomes of it meanwhile
     devices = Devices(ablation.parallel["mode"], ablation.parallel["devices"])
     data, seeds = ablation.data, ablation.groups()[0]
@@ -218,8 +214,8 @@ def _surroundings(processors: float) -> str:
 
 
 def _page(argv: list[str], git: dict, sentences: list[str]) -> str:
-    kept = [arg for arg in argv if not arg.startswith(("--raw_data", "--data_dir"))]
-    command = shlex.join(["python", "-m", "experiments.bench_stream", *kept])
+    flags = ("--rows", "--gigabytes", "--seconds", "--into")
+    command = cli.command("experiments.bench_stream", argv, flags)
     return "\n".join([
         "# A training set larger than memory\n",
         f"Written by `{command}` at commit {(git['commit'] or 'unknown')[:12]}"

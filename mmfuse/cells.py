@@ -127,7 +127,7 @@ def verdict(row: Row) -> str:
     if c.holm is None:
         return "not tested"
     word = "significant" if c.significant else "not significant"
-    return f"{word} ({p_value(c.holm)}, g = {c.effect:+.2f})"
+    return f"{word} ({p_value(c.holm)}, g = {round(c.effect, 2) + 0.0:+.2f})"
 
 
 def p_value(p: float) -> str:

@@ -19,7 +19,7 @@ class Comparison:
 
     Attributes:
       tables: ``{data set: Table}``, data sets by the names of their ablations.
-      ranking: of the rows that all of them have finished.
+      ranking: of the rows whose seeds have all finished on every data set.
       middle: ``{row: (iqm, low, high)}``, empty where the metrics differ.
       left_out: the rows that some data set lacks.
     """
@@ -38,9 +38,9 @@ def compare(tables: Mapping[str, Table]) -> Comparison:
     """
     if len(tables) < 2:
         raise InputError("give --workdir at least twice: ranks need several data sets")
-    finished = {name: {r.name: r for r in t.rows if _mean(t, r) is not None}
+    finished = {name: {r.name: r for r in t.rows if r.complete and _mean(t, r) is not None}
                 for name, t in tables.items()}  # fmt: skip
-    every = dict.fromkeys(row for rows in finished.values() for row in rows)
+    every = dict.fromkeys(row.name for t in tables.values() for row in t.rows)
     shared = [row for row in every if all(row in rows for rows in finished.values())]
     if len(shared) < 2:
         raise InputError(
@@ -101,17 +101,23 @@ def notes(found: Comparison) -> list[str]:
     said = [
         f"Mean rank over {r.datasets} data sets, 1 is best; each counts once, by its mean over "
         f"seeds. Friedman's test, level {r.level:g}: {tested}.",
-        f"Nemenyi's test: two rows differ if their mean ranks are {r.critical:.2f} apart.",
     ]
+    if r.p is not None and r.p <= r.level:
+        said.append(
+            f"Nemenyi's test: two rows differ if their mean ranks are {r.critical:.2f} apart."
+        )
     for group in r.cliques:
         said.append(f"Not told apart: {', '.join(group)}.")
     if found.middle:
         said.append(
-            "IQM: interquartile mean of all runs, with the 95 % interval of a bootstrap within "
-            "each data set: other seeds, not other data sets; too narrow where seeds are few."
+            "IQM: interquartile mean of all runs on the metric's own scale, so data sets with "
+            "middling scores count most; with the 95 % interval of a bootstrap within each data "
+            "set: other seeds, not other data sets; too narrow where seeds are few."
         )
     if found.left_out:
-        said.append(f"Left out, not finished on every data set: {', '.join(found.left_out)}.")
+        said.append(
+            f"Left out, as not all seeds finished on every data set: {', '.join(found.left_out)}."
+        )
     return said
 
 

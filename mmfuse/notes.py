@@ -61,6 +61,16 @@ def _differences(table: Table, title: str) -> Iterator[str]:
     )
     found = {row.name: row.comparison for row in table.rows if row.comparison}
     yield from differences.footnotes(found, table.baseline)
+    yield from _groups(table)
+
+
+def _groups(table: Table) -> Iterator[str]:
+    """Says what the letters are that csv and json hold."""
+    if any(row.group for row in table.rows):
+        yield (
+            "Letters (group in csv, json): rows that share one are not told apart by paired t "
+            "tests of all pairs, corrected by Holm."
+        )
 
 
 def _test_split(table: Table, title: str) -> Iterator[str]:
@@ -155,14 +165,10 @@ def _unequal(records: Sequence[Mapping[str, Any]], tuned: Collection[str]) -> It
     for row in dict.fromkeys(record["row"] for record in records):
         config = next(r.get("row_config") or {} for r in records if r["row"] == row)
         others = {section: entry for section, entry in config.items() if section != "fusion"}
-        keys = [
-            f"{section}.{key}"
-            for section, entry in others.items()
-            for key in (entry if isinstance(entry, Mapping) else [""])
-            if not any(f"{other}.".startswith(f"{section}.{key}.") for other in tuned)
-        ]
+        changed = [key for key in flatten(others) if key and key not in tuned]
+        keys = dict.fromkeys(".".join(key.split(".")[:2]) for key in changed)
         if keys:
-            yield f"{row} also differs in {', '.join(key.rstrip('.') for key in keys)}."
+            yield f"{row} also differs in {', '.join(keys)}."
 
 
 def _surroundings(records: Sequence[Mapping[str, Any]]) -> str:

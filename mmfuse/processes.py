@@ -36,6 +36,8 @@ def start(where: str) -> None:
             f"--distributed={where}: the processes cannot be joined: {line}; "
             "say --distributed=HOST:PORT,NUMBER/PROCESSES"
         ) from error
+    # Connects them now: a first exchange later, when one is still busy with data, may time out.
+    told(lambda: None)
 
 
 def _address(where: str) -> dict[str, Any]:

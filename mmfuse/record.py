@@ -11,7 +11,7 @@ Nothing here imports jax, so that a table can be rendered from records alone. Fi
 ``metrics``                   ``{"valid": {name: value}, "test": {name: value}}`` of the chosen step
 ``curves``                    ``{"train": [...], "valid": [...]}``, one entry per epoch
 ``selected``                  ``{"step", "epoch", "by"}``: chosen by, for example, valid accuracy
-``test_opening``              ``{"run", "purpose"}``: who opened the test split, once
+``test_opening``              ``{"run", "purpose"}``: who opened the test split; when is a clock
 ``parameters``                number of trained parameters
 ``flops_per_example``         floating-point operations of one forward pass of one example
 ``budget_missed``             whether no width brings the row to the budget of the config

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import jax
@@ -86,7 +85,7 @@ def finish(
     dataset = setting.dataset
     diverged = jax.device_get(run.state.diverged_at)
     opening = {"run": f"{built.row.name}, seeds {', '.join(map(str, seeds))}", "purpose": "score"}
-    opened = {"test_opened_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    opened = {"test_openings": workdir.note_opening(opening) if first() else []}
     batches = dataset.open_test(built.settings.eval_batch, **opening)
     scores, predicted = predict(executables, dataset.task, run.selection.params, batches)
     common = setting.common()

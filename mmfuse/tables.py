@@ -23,7 +23,7 @@ from mmfuse.mixing import refuse_mixed
 from mmfuse.notes import UNLIKE
 from mmfuse.published import Published
 from mmfuse.record import dumps
-from mmfuse.report.grid import main_table, note_list
+from mmfuse.report.grid import main_table, note_list, published_table
 from mmfuse.report.page import document
 from mmfuse.summary import Row, Table, summarise
 
@@ -243,8 +243,8 @@ def _json_row(row: Row) -> dict[str, Any]:
 def _html(table: Table) -> str:
     title = f"{measure(table.metric).title} and cost of {len(table.rows)} rows"
     heading = tag("h1", title)
-    return document(title, tag("main", heading, main_table(table, title), note_list(table),
-                               id="content"))  # fmt: skip
+    parts = (main_table(table, title), published_table(table), note_list(table))
+    return document(title, tag("main", heading, *parts, id="content"))
 
 
 FORMATS: dict[str, Callable[[Table], str]] = {

@@ -186,8 +186,8 @@ def _notes(tuning: Mapping[str, Any], m: Measure, leaders: Sequence[Sequence[str
     searched = "; ".join(f"{key} {_range(entry)}" for key, entry in tuning["space"].items())
     better = "" if m.higher else " Lower is better."
     notes = [
-        f"Budget: {trials} trials a row, the same {trials} settings for every row, each trained "
-        "to its end. Epochs: of all trials of the row together.",
+        f"Budget: {trials} trials a row, the same {trials} settings for every row, none pruned. "
+        "Epochs: of all trials of the row together.",
         f"Search: random; {searched}. The trials have a seed of their own ({tuning['seed']}); the "
         "chosen setting was trained anew with the seeds of the table.",
         f"Score: {m.title} on the {tuning['examples']:,} validation examples at the chosen epoch; "
@@ -200,7 +200,8 @@ def _notes(tuning: Mapping[str, Any], m: Measure, leaders: Sequence[Sequence[str
     if len(leaders) > 1:
         notes.append(
             f"Last {_last(tuning)} trials: what the step from {tuning['budgets'][-2]} trials to "
-            f"{trials} is worth. A row that still gains has not been tuned to its end."
+            f"{trials} is worth. It cannot be negative: compare it between rows, and with what one "
+            f"validation example is worth, {100 / tuning['examples']:.2f} % of them."
         )
         if leaders[0] and not set(leaders[0]) & set(leaders[-1]):
             notes.append(

@@ -4,6 +4,7 @@
 
     DIR/ablation.json                     the ablation's identity, and the order of its rows
     DIR/lock                              who works here now
+    DIR/openings.jsonl                    when the test split was opened, and for what run
     DIR/table.{md,csv,tex,json}
     DIR/runs/ROW/checkpoints/STEP/...
     DIR/runs/ROW/seed_N/record.json       and params.npz, predictions.npz
@@ -20,6 +21,7 @@ import os
 import re
 import urllib.parse
 from collections.abc import Collection, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,18 @@ class Workdir:
         """Says whether the run has finished, done or not; a damaged record is an InputError."""
         path = self.seed(row, seed) / "record.json"
         return path.is_file() and bool(_load(path))
+
+    def note_opening(self, opening: Mapping[str, str]) -> list[str]:
+        """Notes that the test split is opened now; returns all times that this one was, now last.
+
+        Before anything is read, so that an opening whose run was killed is known too: a resumed
+        run opens the split again, and its record says so.
+        """
+        path, now = self.path / "openings.jsonl", datetime.now(UTC).isoformat(timespec="seconds")
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"at": now, **opening}) + "\n")
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [x["at"] for x in map(_line, lines) if x.items() >= opening.items()]
 
     def predictions(self, row: str, seed: int) -> dict[str, Any] | None:
         """Returns what a run said of the test split, in its order, or None if it kept nothing.
@@ -198,6 +212,13 @@ class _Nothing:
 
 
 _NOTHING = _Nothing()
+
+
+def _line(text: str) -> dict[str, Any]:
+    """One line of a log; a kill can have torn it."""
+    with contextlib.suppress(ValueError):
+        return json.loads(text)
+    return {}
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -132,7 +132,7 @@ class Ablation:
     def leftovers(self) -> list[str]:
         """Files that a finished ablation does not have."""
         kept = {"record.json", "params.npz", "predictions.npz", "log.jsonl", "ablation.json"}
-        kept |= {"trials.db"}
+        kept |= {"trials.db", "openings.jsonl"}
         return [
             str(p) for p in self.work.rglob("*")
             if p.is_file() and p.name not in kept and not p.name.startswith(("table.", "tuning."))

@@ -61,7 +61,7 @@ def test_formats_say_the_same(workdirs, capsys, monkeypatch):
         assert row[5].startswith(f"{100 * float(line['iqm']):.2f} [")
     runs = [SCORES["text"]] * 3
     assert float(lines[-1]["iqm"]) == pytest.approx(iqm(runs))
-    assert "Left out, not finished on every data set: late." in texts["md"]
+    assert "Left out, as not all seeds finished on every data set: late." in texts["md"]
     assert "Friedman's test, level 0.05" in texts["md"]
 
 
@@ -104,6 +104,16 @@ def test_mistakes_are_told_in_one_line(workdirs, pick, more, said, capsys, monke
 def test_a_data_set_counts_once(workdirs, tmp_path, capsys, monkeypatch):
     code, _, err = _run([workdirs[0], workdirs[0]], capsys, monkeypatch)
     assert code == 2 and "a data set counts once" in err
-    other = _workdir(tmp_path / "other", "other", {"late": (0.1, 0.2), "text": (0.5, 0.6)})
+    scores = {"late": (0.1, 0.2, 0.3), "text": (0.5, 0.6, 0.7)}
+    other = _workdir(tmp_path / "other", "other", scores)
     code, _, err = _run([workdirs[0], other], capsys, monkeypatch)
     assert code == 2 and "share 1 finished row(s)" in err
+
+
+def test_a_row_whose_seeds_have_not_all_finished_is_left_out(
+    workdirs, tmp_path, capsys, monkeypatch
+):
+    other = _workdir(tmp_path / "other", "other", SCORES | {"text": (0.99,)})
+    code, out, _ = _run([workdirs[0], other], capsys, monkeypatch)
+    assert code == 0 and "Left out, as not all seeds finished on every data set: text." in out
+    assert "| text" not in out

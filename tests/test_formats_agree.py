@@ -1,7 +1,8 @@
-"""Markdown, CSV, LaTeX and JSON of one table say the same numbers."""
+"""Markdown, CSV, LaTeX, JSON and HTML of one table say the same numbers."""
 
 import csv
 import dataclasses
+import html
 import io
 import json
 import re
@@ -12,7 +13,7 @@ import pytest
 from mmfuse.cells import p_value
 from mmfuse.published import beside
 from mmfuse.summary import summarise
-from mmfuse.tables import render
+from mmfuse.tables import FORMATS, render
 from tests.records import all_records, make_record
 
 CONDITIONS = {"features": "raw", "split": "s", "protocol": "p"}
@@ -36,7 +37,7 @@ def texts():
              "source": "x"}  # fmt: skip
     other = entry | {"conditions": CONDITIONS | {"split": "t"}, "method": "text", "value": 0.5}
     table = dataclasses.replace(table, published=beside(table, [entry, other], CONDITIONS))
-    return {format: render(table, format) for format in ("md", "csv", "tex", "json")}
+    return {format: render(table, format) for format in FORMATS}
 
 
 def _markdown(text):
@@ -69,6 +70,27 @@ def test_markdown_and_tex_have_the_same_cells(texts):
     assert md[1] == tex[1] and len(md) == len(tex) == 2
     assert len(md[0]) == 1 + 5 + 3 and len(md[1]) == 3
     assert len(md[0][0]) <= 12
+
+
+def test_markdown_and_html_have_the_same_cells_and_notes(texts):
+    tables = re.findall(r"<table.*?</table>", texts["html"], re.DOTALL)
+    shown = []
+    for table in tables:
+        lines = re.findall(r"<tr.*?</tr>", table, re.DOTALL)
+        shown.append([
+            [_plain(cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", line, re.DOTALL)]
+            for line in lines
+        ])  # fmt: skip
+    md = [[[_plain(cell) for cell in line] for line in table] for table in _markdown(texts["md"])]
+    assert shown == md and len(md) == 2
+    notes = [x.removeprefix("- ") for x in texts["md"].splitlines() if x.startswith("- ")]
+    items = re.findall(r"<li>(.*?)</li>", texts["html"], re.DOTALL)
+    assert [_plain(x) for x in items] == [_plain(x) for x in notes]
+
+
+def _plain(text):
+    text = html.unescape(re.sub(r"<.*?>", "", text)).replace("\xa0", " ")
+    return text.replace("\\", "").strip()
 
 
 def test_csv_and_json_have_the_same_numbers(texts):

@@ -103,8 +103,9 @@ def test_the_test_split_is_closed_until_it_is_opened_and_every_opening_counts(tm
     with pytest.raises(PermissionError, match=r"concat, seeds 0 has opened .* for 'curve' before"):
         dataset.open_test(30, **curve)
     for read in (dataset.batch, dataset.raw, dataset.eval_batches):  # open to nobody else
-        with pytest.raises(PermissionError, match="closed"):
-            read("test", 8)
+        for split in ("test", "train+test", "all", "test[:3]"):
+            with pytest.raises(PermissionError, match="closed"):
+                read(split, 8)
 
 
 def test_training_never_touches_the_test_split(dataset, tmp_path):

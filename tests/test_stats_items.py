@@ -146,13 +146,18 @@ def test_crossed_by_hand():
     assert crossed(np.ones((3, 4))) == (0.0, 1.0, 1.0)
 
 
-def test_crossed_interval_covers_new_seeds_and_examples():
-    rng, hits, draws = np.random.default_rng(6), 0, 1000
+@pytest.mark.parametrize(
+    ("seed", "item", "rest", "shape"),
+    [(0.5, 2.0, 1.0, (5, 80)), (0.05, 0.05, 0.3, (3, 100)), (0.05, 0.05, 0.3, (5, 100))],
+)
+def test_crossed_interval_covers_new_seeds_and_examples(seed, item, rest, shape):
+    """The residual, which counts in both variances, must count in the degrees of freedom too."""
+    rng, hits, draws = np.random.default_rng(6), 0, 2000
     for _ in range(draws):
-        d = rng.normal(0, 0.5, (5, 1)) + rng.normal(0, 2.0, (1, 80)) + rng.normal(0, 1, (5, 80))
-        _, low, high = crossed(d)
+        d = rng.normal(0, seed, (shape[0], 1)) + rng.normal(0, item, (1, shape[1]))
+        _, low, high = crossed(d + rng.normal(0, rest, shape))
         hits += low < 0 < high
-    assert 0.93 < hits / draws < 0.985
+    assert 0.932 < hits / draws < 0.985
 
 
 def test_correction_over_the_table():

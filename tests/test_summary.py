@@ -104,8 +104,8 @@ def test_bad_choices_name_the_nearest(records):
         summarise(records, metric="f1-macro")
     with pytest.raises(InputError, match="no records"):
         summarise([])
-    with pytest.raises(InputError, match="allowed: md, csv, tex, json"):
-        render(summarise(records), "html")
+    with pytest.raises(InputError, match="allowed: md, csv, tex, json, html"):
+        render(summarise(records), "pdf")
 
 
 def test_directions_agree_with_the_metrics():

@@ -137,14 +137,14 @@ def _alone(builder) -> Iterator[None]:
 
 def prepare(builder) -> None:
     """Writes the dataset's files if they are not there yet: the same bytes every time."""
-    if builder.data_path.exists():
-        return
-    if isinstance(builder, RawBuilder):
-        builder.check_sources()  # what is wrong is said before any folder is made
-    with _alone(builder), _quiet(), _same_bytes():
-        if builder.data_path.exists():  # since the builder was made
-            builder.info.read_from_directory(builder.data_path)
-        builder.download_and_prepare()
+    if not builder.data_path.exists():
+        if isinstance(builder, RawBuilder):
+            builder.check_sources()  # what is wrong is said before any folder is made
+        with _alone(builder), _quiet(), _same_bytes():
+            if not builder.data_path.exists():
+                builder.download_and_prepare()
+    if not builder.info.splits:  # another process has written it since the builder was made
+        builder.info.read_from_directory(builder.data_path)
 
 
 def files_fingerprint(folder: str | os.PathLike) -> str:

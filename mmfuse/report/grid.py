@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mmfuse import cells
-from mmfuse.cells import Cell
-from mmfuse.markup import Html, tag
+from mmfuse import cells, published
+from mmfuse.cells import UNLIKE, Cell
+from mmfuse.markup import Html, joined, tag
 from mmfuse.summary import Table
 
 POWERS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
@@ -39,8 +39,18 @@ def main_table(table: Table, caption: str) -> Html:
 
 
 def note_list(table: Table) -> Html:
-    """The notes below the table."""
-    return tag("ul", *(tag("li", x) for x in (*table.notes, *table.local_notes)), class_="notes")
+    """The notes below the table, those on published figures among them."""
+    notes = (*table.notes, *published.notes(table.published, UNLIKE), *table.local_notes)
+    return tag("ul", *(tag("li", x) for x in notes), class_="notes")
+
+
+def published_table(table: Table) -> Html:
+    """Published figures beside ours; nothing where there are none."""
+    if not table.published:
+        return joined(())
+    lines = [[cell.text for cell in line] for line in cells.published(table)]
+    caption = "Published figures beside ours"
+    return scrolled(simple_table(caption, cells.PUBLISHED, lines, "main"), caption)
 
 
 def simple_table(

@@ -186,7 +186,8 @@ def crossed(
 
     Two-way random effects without repetition: ``se^2 = A + B - E`` with A the variance of seed
     means / S, B that of example means / N, and E the mean square of the residual / (S N); never
-    below A or B. Degrees of freedom of t by Satterthwaite from A and B. None with one seed.
+    below A or B. Degrees of freedom of t by Satterthwaite: ``se^4 / (A^2 / (S - 1) + B^2 / (N - 1)
+    + E^2 / ((S - 1) (N - 1)))``. None with one seed.
     """
     seeds, items = d.shape
     if seeds < 2 or items < 2:
@@ -195,11 +196,13 @@ def crossed(
     a = float(by_seed.var(ddof=1)) / seeds
     b = float(by_item.var(ddof=1)) / items
     residual = d - by_seed[:, None] - by_item[None] + mean
-    e = float((residual**2).sum()) / ((seeds - 1) * (items - 1)) / (seeds * items)
-    error = math.sqrt(max(a + b - e, a, b))
+    free = (seeds - 1) * (items - 1)
+    e = float((residual**2).sum()) / free / (seeds * items)
+    variance = max(a + b - e, a, b)
+    error = math.sqrt(variance)
     if error == 0:
         return 0.0, mean, mean
-    df = (a + b) ** 2 / (a**2 / (seeds - 1) + b**2 / (items - 1))
+    df = variance**2 / (a**2 / (seeds - 1) + b**2 / (items - 1) + e**2 / free)
     half = float(stdtrit(df, (1 + level) / 2)) * error
     return error, mean - half, mean + half
 

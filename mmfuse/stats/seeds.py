@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.special import stdtrit
 
-ROUNDING = 1e-9  # spread, as a part of the values, that is rounding and not noise
+ROUNDING = 1e-6  # spread, as a part of the values, that is rounding (of float32) and not noise
 FLAT = "no spread between seeds: an interval of no width would claim to be certain"
 
 
@@ -61,7 +61,7 @@ def summary(values: Sequence[float], level: float = 0.95) -> Summary:
     if x.size == 1:
         return Summary(1, mean, None, None, None, "one seed: its spread cannot be known")
     sd = statistics.stdev(x.tolist())
-    if sd == 0:
+    if sd <= ROUNDING * float(np.abs(x).max()):
         return Summary(x.size, mean, 0.0, None, None, FLAT)
     half = float(stdtrit(x.size - 1, (1 + level) / 2)) * sd / math.sqrt(x.size)
     return Summary(x.size, mean, sd, mean - half, mean + half)
