@@ -117,9 +117,10 @@ def _attention(content: Mapping[str, Any], order: Sequence[str]) -> Iterator[str
 
 
 def _latency(content: Mapping[str, Any], order: Sequence[str]) -> Iterator[str]:
-    lines = []
+    lines, of_machine = [], {}
     for row, entry in _in_order(content, order):
         one = entry["batches"][0]
+        of_machine.setdefault(tuple(entry[key] for key in probes.MACHINE), []).append(row)
         cells = {
             "Batch 1 (ms)": f"{1e3 * one['median']:.3f}",
             "quartiles": f"[{1e3 * one['low']:.3f}, {1e3 * one['high']:.3f}]",
@@ -130,10 +131,12 @@ def _latency(content: Mapping[str, Any], order: Sequence[str]) -> Iterator[str]:
     yield "**Latency of the forward pass**"
     yield ""
     yield from _table(["Batch 1 (ms)", "quartiles", "Best batch", "ms an example"], lines)
-    yield (
-        f"- Medians of {content['repeats']} calls in turns on {content['device']}, "
-        f"{content['cores']} cores, compiled, input in place."
-    )
+    for (device, cores, repeats), rows in of_machine.items():
+        who = f"{', '.join(map(escape_markdown, rows))}: m" if len(of_machine) > 1 else "M"
+        yield (
+            f"- {who}edians of {repeats} calls in turns on {device}, {cores} cores, compiled, "
+            "input in place."
+        )
     yield ""
 
 

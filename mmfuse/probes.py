@@ -23,6 +23,7 @@ from mmfuse.workdir import Workdir
 
 FORMAT = 1
 WHATS = ("modalities", "noise", "missing", "attention", "latency")
+MACHINE = ("device", "cores", "repeats")  # where and how a row's latency was measured
 Values = Mapping[int, float | None]
 
 
@@ -47,14 +48,15 @@ def read(workdir: Workdir) -> dict[str, dict[str, Any] | None]:
 def _load(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        version = content["format"]
+        version, rows = content["format"], content["rows"]
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"'{file}' is damaged ({type(error).__name__}); remove it and probe again"
         ) from error
     if version != FORMAT:
         raise InputError(f"'{file}' has format {version}; this version of mmfuse reads {FORMAT}")
-    return content
+    shared = {key: content.pop(key) for key in MACHINE if key in content}  # of older versions
+    return content | {"rows": {row: shared | entry for row, entry in rows.items()}}
 
 
 def write_row(

@@ -1,5 +1,7 @@
 """The files of probes and what is taken of them: areas, intervals, verdicts, columns, the page."""
 
+import json
+
 import pytest
 
 from mmfuse import probe_tables, probes
@@ -8,6 +10,7 @@ from mmfuse.workdir import Workdir, open_workdir
 
 FACTS = {"metric": "accuracy", "higher": True, "split": "test", "modalities": ["image", "text"]}
 CLEAN = {0: 0.9, 1: 0.8}
+MACHINE = {"device": "cpu", "cores": 2, "repeats": 5}
 
 
 def point(change, modalities, values):
@@ -46,8 +49,7 @@ def workdir(tmp_path):
     probes.write_row(found, "attention", FACTS | {"split": "valid"}, "b", attention)
     batches = [{"batch": 1, "median": 0.002, "low": 0.001, "high": 0.003, "per_example": 0.002}]
     latency = {"batches": batches, "at_one": 0.002, "best_batch": 1, "at_best": 0.002}
-    machine = {"device": "cpu", "cores": 2, "repeats": 5}
-    probes.write_row(found, "latency", machine, "b", latency)
+    probes.write_row(found, "latency", {}, "b", latency | MACHINE)
     return found
 
 
@@ -87,6 +89,27 @@ def test_a_later_call_replaces_only_its_rows(workdir):
     probes.write_row(workdir, "modalities", FACTS, "b", {"points": [], "clean": before["b"]})
     after = probes.read(workdir)["modalities"]["rows"]
     assert after["a|c"] == before["a|c"] and after["b"]["points"] == []
+
+
+def test_a_row_that_is_timed_elsewhere_leaves_the_facts_of_the_others(workdir):
+    entry = probes.read(workdir)["latency"]["rows"]["b"]
+    told = {"device": "NVIDIA H100", "cores": 16, "repeats": 20}
+    probes.write_row(workdir, "latency", {}, "a|c", entry | told)
+    rows = probes.read(workdir)["latency"]["rows"]
+    assert rows == {"b": entry, "a|c": entry | told} and MACHINE.items() <= entry.items()
+    page = probe_tables.page(workdir)
+    assert "- b: medians of 5 calls in turns on cpu, 2 cores," in page
+    assert "- a\\|c: medians of 20 calls in turns on NVIDIA H100, 16 cores," in page
+
+
+def test_shared_facts_of_older_files_are_those_of_every_row(workdir):
+    file = probes.path(workdir, "latency")
+    content = json.loads(file.read_text())
+    for key in MACHINE:
+        content[key] = content["rows"]["b"].pop(key)
+    file.write_text(json.dumps(content))
+    assert MACHINE.items() <= probes.read(workdir)["latency"]["rows"]["b"].items()
+    assert "Medians of 5 calls in turns on cpu, 2 cores," in probe_tables.page(workdir)
 
 
 @pytest.mark.parametrize("content", ["{", '{"format": 7, "rows": {}}', "[]"])

@@ -217,8 +217,11 @@ def _costs(source: Source) -> list[tuple[str, str, dict[str, float]]]:
     if "latency" in source.probes:
         content = source.probes["latency"]
         for key, title in (("at_one", "at batch 1"), ("at_best", "at the best batch")):
-            found = probes.latencies(source.table, content, key)
-            costs.append((f"latency-{key}", f"milliseconds per example {title}", found))
+            found = probes.latencies(source.table, content, key)  # compared on one machine only
+            for number, ((device, cores), of_row) in enumerate(found.items()):
+                name = f"latency-{key}" + (f"-{number + 1}" if number else "")
+                where = f"{title} on {device}, {cores} cores"
+                costs.append((name, f"milliseconds per example {where}", of_row))
     return costs
 
 

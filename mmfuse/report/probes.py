@@ -149,10 +149,13 @@ def change(difference: Mapping[str, Any] | None, m: Any) -> str:
     return f"{s.mean:+.1f}{bracket}" if m.scale == 100 else f"{s.mean:+.3f}"
 
 
-def latencies(table: Table, content: Mapping[str, Any], key: str) -> dict[str, float]:
-    """``{row: milliseconds}`` of ``at_one`` or ``at_best``, where they were measured."""
-    return {
-        name: row[key] * 1e3
-        for name, row in known(table, content).items()
-        if row.get(key) is not None
-    }
+def latencies(
+    table: Table, content: Mapping[str, Any], key: str
+) -> dict[tuple[str, int], dict[str, float]]:
+    """``{row: milliseconds}`` of ``at_one`` or ``at_best`` on each machine: (device, cores)."""
+    found: dict[tuple[str, int], dict[str, float]] = {}
+    for name, row in known(table, content).items():
+        if row.get(key) is not None:
+            machine = row["device"], row["cores"]
+            found.setdefault(machine, {})[name] = row[key] * 1e3
+    return found

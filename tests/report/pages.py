@@ -104,7 +104,8 @@ def write_probes(workdir, rows=("concat", UGLY)):
             drawn=[drawn], drawn_seed=0, faithfulness=[found], completeness=value(0.01, 0.02, 0.03),
             shares={"text": value(0.6, 0.6, 0.6), "image": value(0.4, 0.4, 0.4)})},
         "latency": {"format": 1, "rows": {
-            row: {"at_one": 0.002 * (i + 1), "at_best": None} for i, row in enumerate(rows)}},
+            row: {"at_one": 0.002 * (i + 1), "at_best": None, "device": "cpu", "cores": 2, "repeats": 5}
+            for i, row in enumerate(rows)}},
     }  # fmt: skip
     (workdir / "probes").mkdir()
     for kind, content in contents.items():

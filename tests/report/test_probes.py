@@ -68,8 +68,12 @@ def test_nothing_defined_is_no_figure(probed):
 
 def test_latency_in_milliseconds(probed):
     content = probed.probes["latency"]
-    assert probes.latencies(probed.table, content, "at_one") == {"concat": 2.0, UGLY: 4.0}
+    here = ("cpu", 2)
+    assert probes.latencies(probed.table, content, "at_one") == {here: {"concat": 2.0, UGLY: 4.0}}
     assert probes.latencies(probed.table, content, "at_best") == {}
+    content["rows"][UGLY] |= {"device": "NVIDIA H100", "cores": 16}  # no rival on a machine
+    found = probes.latencies(probed.table, content, "at_one")
+    assert found == {here: {"concat": 2.0}, ("NVIDIA H100", 16): {UGLY: 4.0}}
 
 
 def test_attention(probed):
