@@ -173,6 +173,7 @@ class Probe:
             return
         seeds = ", ".join(map(str, row.seeds))
         opening = {"run": f"{row.name}, seeds {seeds}", "purpose": f"probe {', '.join(whats)}"}
+        opened = opening | {"at": self.workdir.note_opening(opening)[-1]}
         batches = self.dataset.open_test(row.built.settings.eval_batch, **opening)
         points = [CLEAN, *(point for what in whats for point in self.points[what])]
         metric = self.ablation.metric
@@ -183,8 +184,7 @@ class Probe:
             mine = {point: found[point] for point in self.points[what]}
             entry = probe_entries.TESTED[what](row, found[CLEAN], mine)
             before = (probes.read(self.workdir)[what] or {"rows": {}})["rows"].get(row.name, {})
-            openings = [*before.get("openings", []), opening]
-            self._write(what, row, entry | {"opening": opening, "openings": openings})
+            self._write(what, row, entry | {"openings": [*before.get("openings", []), opened]})
 
     def _check_clean(self, row: Finished, clean: list[float | None]) -> None:
         """One example more or less may be right on another device, but no more than that."""

@@ -24,18 +24,17 @@ AREAS = {
 
 def page(workdir: Workdir) -> str:
     """Everything that ``DIR/probes`` holds, for people."""
-    found = probes.read(workdir)
+    known = {what: content for what, content in probes.read(workdir).items() if content}
+    found, stale = probes.current(known, workdir.records())
     order = workdir.ablation()["row_order"]
     parts: list[str] = []
-    if found["modalities"]:
-        parts += _modalities(found["modalities"], order)
-    for what in ("noise", "missing"):
-        if found[what]:
-            parts += _curves(found[what], order)
-    if found["attention"]:
-        parts += _attention(found["attention"], order)
-    if found["latency"]:
-        parts += _latency(found["latency"], order)
+    for what, tables in TABLES.items():
+        if found.get(what, {}).get("rows"):
+            parts += tables(found[what], order)
+    opened = len(probes.distinct(probes.logs(known)))
+    if opened:
+        parts.append(f"- Times that the test split was opened for all this: {opened}.")
+    parts += [f"- {escape_markdown(stale)}"] if stale else []
     return "\n".join(parts).strip() + "\n"
 
 
@@ -55,7 +54,6 @@ def _modalities(content: Mapping[str, Any], order: Sequence[str]) -> Iterator[st
         yield ""
         yield from _table(list(titles), lines)
     yield "- Δ: minus the clean score, paired by seed, with the 95 % t-interval."
-    yield from _openings(content)
     yield ""
 
 
@@ -140,6 +138,10 @@ def _latency(content: Mapping[str, Any], order: Sequence[str]) -> Iterator[str]:
     yield ""
 
 
+TABLES = {"modalities": _modalities, "noise": _curves, "missing": _curves,
+          "attention": _attention, "latency": _latency}  # fmt: skip
+
+
 def _in_order(content: Mapping[str, Any], order: Sequence[str]) -> list[tuple[str, dict]]:
     place = {row: number for number, row in enumerate(order)}
     return sorted(content["rows"].items(), key=lambda item: place.get(item[0], len(order)))
@@ -152,11 +154,6 @@ def _table(titles: Sequence[str], lines: Sequence[tuple[str, Mapping[str, str]]]
         shown = [escape_markdown(cells.get(title, "")) for title in titles]
         yield f"| {escape_markdown(row)} | {' | '.join(shown)} |"
     yield ""
-
-
-def _openings(content: Mapping[str, Any]) -> Iterator[str]:
-    count = sum(len(entry["openings"]) for entry in content["rows"].values())
-    yield f"- Times that the test split was opened for this: {count}; once per row and call."
 
 
 def _titled(m: Measure) -> str:

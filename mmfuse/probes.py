@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,50 @@ def _load(file: Path) -> dict[str, Any]:
         raise InputError(f"'{file}' has format {version}; this version of mmfuse reads {FORMAT}")
     shared = {key: content.pop(key) for key in MACHINE if key in content}  # of older versions
     return content | {"rows": {row: shared | entry for row, entry in rows.items()}}
+
+
+def current(
+    found: Mapping[str, dict[str, Any]], records: Sequence[Mapping[str, Any]]
+) -> tuple[dict[str, dict[str, Any]], str]:
+    """What was found of the parameters that the records tell of, and a sentence on the rest.
+
+    A row whose runs were made again since it was probed is left out; the sentence is empty where
+    there is none.
+    """
+    now = {(r["row"], str(r["seed"])): r.get("params_sha256") for r in records}
+    kept, stale = {}, {}
+    for what, content in found.items():
+        rows = {}
+        for row, entry in content["rows"].items():
+            if all(now.get((row, seed)) == sha for seed, sha in entry["params"].items()):
+                rows[row] = entry
+            else:
+                stale.setdefault(row, []).append(what)
+        kept[what] = content | {"rows": rows}
+    named = "; ".join(f"{row} ({', '.join(whats)})" for row, whats in stale.items())
+    said = "Left out, as the parameters that were probed are not those of the records any more: "
+    return kept, f"{said}{named}. Probe again." if stale else ""
+
+
+def distinct(logs: Iterable[Sequence[Mapping[str, Any]]]) -> set[tuple[str, str, Any]]:
+    """Each opening of the test split once: (run, purpose, time), whatever log names it.
+
+    An older log has no times: there, the n-th opening of its run and purpose is one with number n.
+    """
+    found = set()
+    for log in logs:
+        numbers: Counter[tuple[str, str]] = Counter()
+        for opening in log:
+            key = (opening["run"], opening["purpose"])
+            found.add((*key, opening.get("at") or numbers[key]))
+            numbers[key] += 1
+    return found
+
+
+def logs(found: Mapping[str, Mapping[str, Any]]) -> list[Sequence[Mapping[str, Any]]]:
+    """The logs of openings of all rows of all files."""
+    rows = [row for content in found.values() for row in content["rows"].values()]
+    return [row["openings"] for row in rows if "openings" in row]
 
 
 def write_row(

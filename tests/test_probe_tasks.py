@@ -1,4 +1,4 @@
-"""``probe`` on tasks without one score of an example: attention is skipped, the rest is measured."""
+"""``probe`` on tasks without one score of an example: all but attention is measured."""
 
 from types import SimpleNamespace
 

@@ -7,8 +7,10 @@ import pytest
 from mmfuse import probe_tables, probes
 from mmfuse.errors import InputError
 from mmfuse.workdir import Workdir, open_workdir
+from tests.records import make_record
 
 FACTS = {"metric": "accuracy", "higher": True, "split": "test", "modalities": ["image", "text"]}
+IDENTITY = {"name": "made up", "rows": {"b": {}, "a|c": {}}}
 CLEAN = {0: 0.9, 1: 0.8}
 MACHINE = {"device": "cpu", "cores": 2, "repeats": 5}
 
@@ -22,34 +24,44 @@ def point(change, modalities, values):
     }
 
 
+def train(workdir, other=None):
+    """Writes the records of both rows; ``other`` has other parameters than were probed."""
+    with open_workdir(workdir.path, IDENTITY) as found:
+        for row in ("a|c", "b"):
+            for seed in (0, 1):
+                sha = "new" if row == other else f"h{seed}"
+                found.write_record(make_record(row, seed, CLEAN[seed], params_sha256=sha))
+
+
 @pytest.fixture
 def workdir(tmp_path):
     """Two rows in the order b, a|c; only b has everything."""
-    with open_workdir(tmp_path / "w", {"name": "made up", "rows": {"b": {}, "a|c": {}}}):
-        pass
     found = Workdir(tmp_path / "w")
+    train(found)
+    hashes = {"params": {"0": "h0", "1": "h1"}}
     opening = {"run": "b, seeds 0, 1", "purpose": "probe"}
-    about = {"clean": probes.by_seed(CLEAN), "seeds": [0, 1], "openings": [opening]}
+    about = hashes | {"clean": probes.by_seed(CLEAN), "seeds": [0, 1]}
     points = [
         point("removed", ["text"], {0: 0.5, 1: 0.5}),
         point("zeroed", ["text"], {0: 0.6, 1: None}),
         point("shuffled", ["text"], CLEAN),
     ]
     for row in ("a|c", "b"):
-        probes.write_row(found, "modalities", FACTS, row, about | {"points": points})
+        opened = {"openings": [opening | {"run": row}] * 2}
+        probes.write_row(found, "modalities", FACTS, row, about | opened | {"points": points})
     area = probes.by_seed({0: 0.75, 1: 0.65})
     curve = {"kind": "noise", "modality": "image", "axis": "SNR (dB)", "x": [0.0, 10.0],
              "points": [probes.by_seed(CLEAN)] * 2, "area": area}  # fmt: skip
-    probes.write_row(found, "noise", FACTS, "b", about | {"curves": [curve]})
+    probes.write_row(found, "noise", FACTS, "b", about | opened | {"curves": [curve]})
     line = {"by": "attention", "share": 0.25, "difference": probes.by_seed({0: 0.1, 1: 0.11})}
     line["difference"] = line["difference"]["summary"]
     line["verdict"] = probes.verdict(line["difference"])
-    attention = {"faithfulness": [line], "shares": {"text": area},
+    attention = hashes | {"faithfulness": [line], "shares": {"text": area},
                  "completeness": probes.by_seed({0: 0.001, 1: 0.002})}  # fmt: skip
     probes.write_row(found, "attention", FACTS | {"split": "valid"}, "b", attention)
     batches = [{"batch": 1, "median": 0.002, "low": 0.001, "high": 0.003, "per_example": 0.002}]
     latency = {"batches": batches, "at_one": 0.002, "best_batch": 1, "at_best": 0.002}
-    probes.write_row(found, "latency", {}, "b", latency | MACHINE)
+    probes.write_row(found, "latency", {}, "b", hashes | latency | MACHINE)
     return found
 
 
@@ -131,4 +143,12 @@ def test_the_page_says_all_of_it_in_the_order_of_the_config(workdir):
     assert "| b | 85.00 ± 7.07 | 70.00 [6.47, 133.53] |" in lines
     assert "| b | attention | +10.50 [+4.15, +16.85] faithful |" in lines
     assert "| b | 2.000 | [1.000, 3.000] | 1 | 2.0000 |" in lines
-    assert "opened for this: 2;" in page
+    assert "opened for all this: 4." in page  # noise names those of b again
+
+
+def test_a_row_that_was_trained_again_is_left_out_and_named(workdir):
+    train(workdir, other="b")
+    page = probe_tables.page(workdir)
+    assert "| a\\|c | 85.00" in page and "| b |" not in page and "Latency" not in page
+    said = "not those of the records any more: b (modalities, noise, attention, latency). Probe"
+    assert said in page and "opened for all this: 4." in page

@@ -11,6 +11,7 @@ from typing import Any
 from mmfuse import cells
 from mmfuse.markup import Html, joined, tag
 from mmfuse.measures import measure
+from mmfuse.probes import current
 from mmfuse.report import probes
 from mmfuse.report.confusion import confusions
 from mmfuse.report.curves import curves
@@ -60,6 +61,7 @@ class Chapter:
 
     def __init__(self, source: Source, prefix: str, folder: str):
         self.source, self.prefix, self.folder = source, prefix, folder
+        self.found, self.stale = current(source.probes, source.records)
         self.level = 3 if prefix else 2
         self.figures: list[Figure] = []
         self.contents: list[tuple[str, str]] = []
@@ -86,7 +88,7 @@ class Chapter:
         yield self._section("table", "Table", _facts(self.source), main_table(table, caption),
                             note_list(table))  # fmt: skip
         yield self._section("differences", "Differences", self._shown(forest(table, prefix)))
-        figures = pareto(table, prefix, _costs(self.source))
+        figures = pareto(table, prefix, _costs(table, self.found))
         yield self._section("cost", "Cost", *map(self._shown, figures))
         first, *more = [*map(self._shown, curves(table, records, prefix))] or [""]
         rest = [tag("details", tag("summary", "The loss"), *more)] if more else []
@@ -96,7 +98,7 @@ class Chapter:
         )
 
     def _probed(self) -> Iterator[Html | str]:
-        table, found, prefix = self.source.table, self.source.probes, self.prefix
+        table, found, prefix = self.source.table, self.found, self.prefix
         if "modalities" in found:
             figure = probes.modality_figure(table, found["modalities"], prefix)
             yield self._section("modalities", "Does it use every modality?", self._shown(figure))
@@ -116,7 +118,8 @@ class Chapter:
         facts = provenance(source.table, source.records, source.ablation, source.probes)
         yield self._section("provenance", "Provenance", *facts)
         absent = [kind for kind in probes.KINDS if kind not in source.probes]
-        yield self._section("absent", "Not measured", _absent(absent, source.path))
+        stale = tag("p", self.stale) if self.stale else ""
+        yield self._section("absent", "Not measured", _absent(absent, source.path), stale)
 
 
 def report(sources: Sequence[Source], folder: str) -> tuple[str, list[Figure]]:
@@ -207,18 +210,19 @@ def _names(rows: Sequence[Row]) -> str:
     return ", ".join(row.name for row in rows[:2]) + more
 
 
-def _costs(source: Source) -> list[tuple[str, str, dict[str, float]]]:
+def _costs(
+    table: Table, found: Mapping[str, Mapping[str, Any]]
+) -> list[tuple[str, str, dict[str, float]]]:
     """What a row costs, under each measure that is known."""
-    rows = source.table.rows
+    rows = table.rows
     costs = [
         ("parameters", "parameters", {row.name: row.parameters for row in rows}),
         ("flops", "FLOPs of one example", {row.name: row.flops for row in rows}),
     ]
-    if "latency" in source.probes:
-        content = source.probes["latency"]
+    if "latency" in found:
         for key, title in (("at_one", "at batch 1"), ("at_best", "at the best batch")):
-            found = probes.latencies(source.table, content, key)  # compared on one machine only
-            for number, ((device, cores), of_row) in enumerate(found.items()):
+            machines = probes.latencies(table, found["latency"], key)  # compared on one alone
+            for number, ((device, cores), of_row) in enumerate(machines.items()):
                 name = f"latency-{key}" + (f"-{number + 1}" if number else "")
                 where = f"{title} on {device}, {cores} cores"
                 costs.append((name, f"milliseconds per example {where}", of_row))

@@ -56,12 +56,15 @@ def write_probes(workdir, rows=("concat", UGLY)):
     shared = {"format": 1, "metric": "accuracy", "higher": True, "split": "test",
               "modalities": MODALITIES}  # fmt: skip
     clean = value(0.8, 0.81, 0.85)
+    machine = {"device": "cpu", "cores": 2, "repeats": 5}
+
+    def params(row):
+        return {"params": {str(seed): f"{row}{seed}" for seed in range(3)}}
 
     def each(**content):
-        opened = {"run": "a", "purpose": "probe"}
-        return {
-            row: {"seeds": [0, 1, 2], "opening": opened, "clean": clean} | content for row in rows
-        }
+        opened = [{"run": "a", "purpose": "probe", "at": f"T{i}"} for i in range(2)]
+        about = {"seeds": [0, 1, 2], "openings": opened, "clean": clean}
+        return {row: params(row) | about | content for row in rows}
 
     points = [
         {"change": change, "modalities": [m], **value(0.5, 0.51, 0.55),
@@ -104,7 +107,7 @@ def write_probes(workdir, rows=("concat", UGLY)):
             drawn=[drawn], drawn_seed=0, faithfulness=[found], completeness=value(0.01, 0.02, 0.03),
             shares={"text": value(0.6, 0.6, 0.6), "image": value(0.4, 0.4, 0.4)})},
         "latency": {"format": 1, "rows": {
-            row: {"at_one": 0.002 * (i + 1), "at_best": None, "device": "cpu", "cores": 2, "repeats": 5}
+            row: params(row) | machine | {"at_one": 0.002 * (i + 1), "at_best": None}
             for i, row in enumerate(rows)}},
     }  # fmt: skip
     (workdir / "probes").mkdir()

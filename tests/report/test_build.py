@@ -1,6 +1,7 @@
 """Whole reports: what they show, what they say is absent, and that they are well formed."""
 
 import base64
+import json
 
 import pytest
 
@@ -60,7 +61,43 @@ def test_report_with_probes(tmp_path):
     assert "-31.0 [-33.5, -28.5]" in said  # -30 -31 -32: 4.3027 * 1 / sqrt(3) = 2.48
     assert "<b>my</b>" in said and "faithful" in said and "alert(1)" not in page.said("script")[0]
     assert page.all("img")[0]["alt"] == "the <picture>"
-    assert "2 openings" not in said and "13 openings logged: 1 for 'probe', 12 for 'score'" in said
+    assert "14 openings logged: 2 for 'probe', 12 for 'score'" in said
+
+
+def test_every_opening_counts_once(tmp_path):
+    """A group of two seeds that was killed and opened the split again; a row probed by two files.
+
+    The older log of a row has no times: there, an opening that is named twice was made twice.
+    """
+    records = report_records()
+    for record in records[:2]:
+        record["test_opening"] = {"run": "text, seeds 0, 1", "purpose": "score"}
+        record["clock"]["test_openings"] = ["T1", "T2"]
+    path = make_workdir(tmp_path / "w", records=records)
+    write_probes(path, rows=("concat",))
+    for kind in ("noise", "missing"):
+        file = path / "probes" / f"{kind}.json"
+        content = json.loads(file.read_text())
+        content["rows"]["concat"]["openings"] = [{"run": "concat", "purpose": "curves"}] * 2
+        file.write_text(json.dumps(content))
+    said = " ".join(check_page(_report(path)[0]).said())
+    assert "16 openings logged: 2 for 'curves', 2 for 'probe', 12 for 'score'" in said
+
+
+def test_a_row_that_was_trained_again_since_it_was_probed_is_left_out(tmp_path):
+    records = report_records()
+    changed = next(r for r in records if r["row"] == "concat" and r["seed"] == 1)
+    changed["params_sha256"] = "other"
+    path = make_workdir(tmp_path / "w", records=records)
+    write_probes(path)
+    text, figures = _report(path)
+    whats = "modalities, noise, missing, attention, latency"
+    assert f"not those of the records any more: concat ({whats}). Probe again." in " ".join(
+        check_page(text).said("p")
+    )
+    shown = {line[0] for f in figures if f.name in ("modalities", "noise") for line in f.rows}
+    assert shown == {UGLY}
+    assert "14 openings logged" in text  # that the split was opened for it stays true
 
 
 def test_report_over_several_workdirs(tmp_path):
