@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmfuse import probes
-from mmfuse.measures import Measure, measure
+from mmfuse.measures import Measure, interval, measure
 from mmfuse.tables import escape_markdown
 from mmfuse.workdir import Workdir
 
@@ -47,7 +47,7 @@ def _modalities(content: Mapping[str, Any], order: Sequence[str]) -> Iterator[st
             for point in entry["points"]:
                 if point["change"] == change:
                     title = " + ".join(point["modalities"])
-                    cells[f"Δ {title}"] = _interval(point["difference"], m)
+                    cells[f"Δ {title}"] = interval(point["difference"], m)
             titles |= dict.fromkeys(cells)
             lines.append((row, cells))
         yield f"**{_titled(m)} when a modality is {words}**"
@@ -66,7 +66,7 @@ def _curves(content: Mapping[str, Any], order: Sequence[str]) -> Iterator[str]:
             cells = {"Clean": _mean(entry["clean"]["summary"], m)}
             for curve in entry["curves"]:
                 if curve["kind"] == kind:
-                    cells[curve["modality"]] = _interval(curve["area"]["summary"], m, sign="")
+                    cells[curve["modality"]] = interval(curve["area"]["summary"], m, sign="")
             titles |= dict.fromkeys(cells)
             lines.append((row, cells))
         yield f"**{AREAS[kind]}: {_titled(m)}**"
@@ -102,15 +102,19 @@ def _attention(content: Mapping[str, Any], order: Sequence[str]) -> Iterator[str
             of = [line for line in entry["faithfulness"] if line["by"] == by]
             cells = {"By": by}
             for line in of:
+                verdict = probes.verdict(line["difference"])
                 deleted = f"{100 * line['share']:g} %"
-                cells[deleted] = f"{_interval(line['difference'], m)} {line['verdict']}"
+                cells[deleted] = f"{interval(line['difference'], m)} {verdict}"
             if of:
                 titles |= dict.fromkeys(cells)
                 lines.append((row, cells))
     yield f"**Deleting what is looked at hurts more than deleting at random: {_titled(m)}**"
     yield ""
     yield from _table(list(titles), lines)
-    yield "- By how much more, with the 95 % t-interval over seeds; of each modality's real tokens."
+    yield (
+        "- By how much more, with the 95 % t-interval over seeds; of each modality's real tokens. "
+        f"{probes.LINES}"
+    )
     yield ""
 
 
@@ -165,16 +169,3 @@ def _mean(s: Mapping[str, Any], m: Measure) -> str:
         return "-"
     spread = "" if s["sd"] is None else f" ± {m.scale * s['sd']:.{m.digits}f}"
     return f"{m.scale * s['mean']:.{m.digits}f}{spread}"
-
-
-def _interval(s: Mapping[str, Any], m: Measure, sign: str = "+") -> str:
-    """The mean with its interval; a difference carries its sign."""
-    if s["mean"] is None:
-        return "-"
-
-    def shown(value: float) -> str:
-        return f"{m.rounded(value):{sign}.{m.digits}f}"
-
-    if s["low"] is None:
-        return shown(s["mean"])
-    return f"{shown(s['mean'])} [{shown(s['low'])}, {shown(s['high'])}]"

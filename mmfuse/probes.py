@@ -25,6 +25,11 @@ from mmfuse.workdir import Workdir
 FORMAT = 1
 WHATS = ("modalities", "noise", "missing", "attention", "latency")
 MACHINE = ("device", "cores", "repeats")  # where and how a row's latency was measured
+SEEDS = 3  # of a verdict: with two, the t-interval has one degree of freedom
+LINES = (
+    f"A verdict is that of its own line, from {SEEDS} seeds on; none is corrected for the number "
+    "of lines."
+)
 Values = Mapping[int, float | None]
 
 
@@ -141,8 +146,8 @@ def verdict(found: Mapping[str, Any]) -> str:
     """What the summary of a difference says of an explanation; larger is better."""
     if found["n"] == 0:
         return "nothing to delete"
-    if found["n"] == 1:
-        return "one seed"
+    if found["n"] < SEEDS:
+        return f"fewer than {SEEDS} seeds"
     if found["low"] is None:  # all seeds agree to the bit, which no test can judge
         return "no spread" if found["mean"] else "not told apart"
     if found["low"] > 0:

@@ -55,7 +55,6 @@ def workdir(tmp_path):
     probes.write_row(found, "noise", FACTS, "b", about | opened | {"curves": [curve]})
     line = {"by": "attention", "share": 0.25, "difference": probes.by_seed({0: 0.1, 1: 0.11})}
     line["difference"] = line["difference"]["summary"]
-    line["verdict"] = probes.verdict(line["difference"])
     attention = hashes | {"faithfulness": [line], "shares": {"text": area},
                  "completeness": probes.by_seed({0: 0.001, 1: 0.002})}  # fmt: skip
     probes.write_row(found, "attention", FACTS | {"split": "valid"}, "b", attention)
@@ -86,9 +85,10 @@ def test_a_difference_is_paired_by_seed():
         ((-0.1, -0.11, -0.1), "worse than random"),
         ((0.3, -0.1, 0.0), "not told apart"),
         ((-0.3, 0.1, 0.0), "not told apart"),
-        ((0.1,), "one seed"),
-        ((0.1, 0.1), "no spread"),
-        ((0.0, 0.0), "not told apart"),
+        ((0.1,), "fewer than 3 seeds"),
+        ((0.1, 0.11), "fewer than 3 seeds"),  # whose interval is above zero
+        ((0.1, 0.1, 0.1), "no spread"),
+        ((0.0, 0.0, 0.0), "not told apart"),
         ((), "nothing to delete"),
     ],
 )
@@ -141,7 +141,8 @@ def test_the_page_says_all_of_it_in_the_order_of_the_config(workdir):
     assert lines[removed + 5].startswith("| a\\|c | 85.00")
     assert "| b | 85.00 ± 7.07 | -30.00 |" in lines  # zeroed: one seed has no interval
     assert "| b | 85.00 ± 7.07 | 70.00 [6.47, 133.53] |" in lines
-    assert "| b | attention | +10.50 [+4.15, +16.85] faithful |" in lines
+    assert "| b | attention | +10.50 [+4.15, +16.85] fewer than 3 seeds |" in lines
+    assert "none is corrected for the number of lines." in page
     assert "| b | 2.000 | [1.000, 3.000] | 1 | 2.0000 |" in lines
     assert "opened for all this: 4." in page  # noise names those of b again
 

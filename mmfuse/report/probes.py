@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmfuse.markup import Html, joined, tag
-from mmfuse.measures import measure
+from mmfuse.measures import interval, measure
 from mmfuse.report.grid import scrolled, simple_table
 from mmfuse.report.page import Figure, axis_title
 from mmfuse.report.panel import SERIES, folded, legend, panel, scaled, spread
@@ -124,7 +124,7 @@ def _changed(rows: Mapping[str, Any], changed: str, m: Any) -> Html:
     sets = list(dict.fromkeys(names for points in of_row.values() for names in points))
     lines = [
         [name, plain(scaled(rows[name]["clean"]["summary"], m.scale), m),
-         *(change(points.get(names, {}).get("difference"), m) for names in sets)]
+         *(interval(points.get(names, {}).get("difference", {}), m) for names in sets)]
         for name, points in of_row.items()
     ]  # fmt: skip
     caption = f"Change of {m.title}{' in points' if m.scale == 100 else ''}: input {changed}"
@@ -138,15 +138,6 @@ def _key(point: Mapping[str, Any]) -> tuple[str, str]:
 def plain(s: Summary, m: Any) -> str:
     """A mean in the digits of its metric, or a dash."""
     return "-" if s.mean is None else f"{s.mean:.{m.digits}f}"
-
-
-def change(difference: Mapping[str, Any] | None, m: Any) -> str:
-    """``+1.2 [+0.3, +2.1]``: a difference with its interval, or a dash."""
-    s = scaled(difference, m.scale) if difference else None
-    if s is None or s.mean is None:
-        return "-"
-    bracket = "" if s.low is None else f" [{s.low:+.1f}, {s.high:+.1f}]"
-    return f"{s.mean:+.1f}{bracket}" if m.scale == 100 else f"{s.mean:+.3f}"
 
 
 def latencies(

@@ -58,7 +58,7 @@ def test_report_with_probes(tmp_path):
         figure.name for figure in figures
     }
     said = " ".join(page.said())
-    assert "-31.0 [-33.5, -28.5]" in said  # -30 -31 -32: 4.3027 * 1 / sqrt(3) = 2.48
+    assert "-31.00 [-33.48, -28.52]" in said  # -30 -31 -32: 4.3027 * 1 / sqrt(3) = 2.48
     assert "<b>my</b>" in said and "faithful" in said and "alert(1)" not in page.said("script")[0]
     assert page.all("img")[0]["alt"] == "the <picture>"
     assert "14 openings logged: 2 for 'probe', 12 for 'score'" in said

@@ -33,7 +33,16 @@ def test_modalities(probed):
     page = Page(figure.picture)
     assert page.said("caption") == ["Change of Accuracy in points: input removed",
                                     "Change of Accuracy in points: input shuffled"]  # fmt: skip
-    assert page.said("td")[:3] == ["82.00", "-31.0 [-33.5, -28.5]", "-31.0 [-33.5, -28.5]"]
+    assert page.said("td")[:3] == ["82.00", "-31.00 [-33.48, -28.52]", "-31.00 [-33.48, -28.52]"]
+
+
+def test_intervals_of_what_is_no_percentage(probed):
+    content = probed.probes["modalities"] | {"metric": "mae"}
+    for row in content["rows"].values():
+        for point in row["points"]:
+            point["difference"] = {"n": 3, "mean": 0.12, "sd": 0.03, "low": 0.05, "high": 0.19}
+    page = Page(probes.modality_figure(probed.table, content, "").picture)
+    assert page.said("td")[1] == "+0.120 [+0.050, +0.190]"
 
 
 def test_curves_leave_out_what_is_undefined(probed):
@@ -80,8 +89,11 @@ def test_attention(probed):
     parts = explain.attention(probed.table, probed.probes["attention"])
     page = Page("".join(parts))
     assert page.said("td")[:7] == [
-        "attention", "25 %", "82.00", "41.00", "71.00", "+30.0", "faithful",
+        "attention", "25 %", "82.00", "41.00", "71.00", "+30.33 [+28.90, +31.77]", "faithful",
     ]  # fmt: skip
+    assert "none is corrected for the number of lines." in page.said("caption")[0]
+    assert page.said("p").count("Largest: parcel 0.75, <b>my</b> 0.25") == 2
+    assert page.said("p").count("Largest: my -0.5, parcel 0.5") == 2
     words = [(a["class"], a["style"]) for a in page.all("span")][:4]
     # A third of the largest weight is a third of the strongest tint, 60 %.
     assert words == [("word", "--w:20%"), ("word", "--w:60%"), ("word", "--w:60%"),
