@@ -88,8 +88,10 @@ class Chapter:
         yield self._section("table", "Table", _facts(self.source), main_table(table, caption),
                             note_list(table))  # fmt: skip
         yield self._section("differences", "Differences", self._shown(forest(table, prefix)))
-        figures = pareto(table, prefix, _costs(table, self.found))
-        yield self._section("cost", "Cost", *map(self._shown, figures))
+        first = [*map(self._shown, pareto(table, prefix, _costs(table, self.found)))]
+        more = [*map(self._shown, pareto(table, prefix, _training(table, records)))]
+        rest = tag("details", tag("summary", "The cost of training"), *more) if more else ""
+        yield self._section("cost", "Cost", *first, rest)
         first, *more = [*map(self._shown, curves(table, records, prefix))] or [""]
         rest = [tag("details", tag("summary", "The loss"), *more)] if more else []
         yield self._section("curves", "Learning curves", first, *rest)
@@ -227,6 +229,19 @@ def _costs(
                 where = f"{title} on {device}, {cores} cores"
                 costs.append((name, f"milliseconds per example {where}", of_row))
     return costs
+
+
+def _training(
+    table: Table, records: Sequence[Mapping[str, Any]]
+) -> list[tuple[str, str, dict[str, float]]]:
+    """What training a row costs: memory of an example, and the seconds of its seeds together."""
+    memory = {r["row"]: r["memory"]["activation_bytes_per_example"]
+              for r in records if r.get("memory")}  # fmt: skip
+    seconds = {row.name: row.train_seconds for row in table.rows}
+    return [
+        ("memory", "bytes that the backward pass keeps of one example", memory),
+        ("train-time", "seconds of training", seconds),
+    ]
 
 
 def _absent(kinds: Sequence[str], path: str) -> Html | str:

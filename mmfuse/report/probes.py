@@ -83,10 +83,22 @@ def _curves(name: str, title: str, found: Mapping, m: Any, lines_of: Sequence) -
         for row, curves in found.items() for curve in curves
         for at, p in zip(curve["x"], curve["points"], strict=True)
     ]  # fmt: skip
-    read = {curve["modality"] for curves in found.values() for curve in curves}
-    key = legend([entry for entry in lines_of if entry[1] in read])
-    picture = tag("div", key, folded(panels, "panels"))
+    seen = {curve["modality"] for curves in found.values() for curve in curves}
+    read = [entry for entry in lines_of if entry[1] in seen]
+    key = legend(read)
+    areas = _areas(found, f"{axis_title(m)}, mean height over {first['axis']}", m, read)
+    picture = tag("div", key, folded(panels, "panels"), areas)
     return Figure(name, title, caption, picture, ("method", "modality", "x", *PARTS), data)
+
+
+def _areas(found: Mapping[str, Any], caption: str, m: Any, read: Sequence[tuple]) -> Html:
+    """The area under each line by its width, with the 95 % interval: a column a modality."""
+    lines = []
+    for row, curves in found.items():
+        of = {curve["modality"]: curve["area"]["summary"] for curve in curves}
+        lines.append([row, *(interval(of.get(modality, {}), m, "") for _, modality in read)])
+    heads = ["Method", *(modality for _, modality in read)]
+    return scrolled(simple_table(caption, heads, lines), caption)
 
 
 def _points(curve: Mapping[str, Any], scale: float) -> list[tuple[float, Summary]]:

@@ -27,6 +27,8 @@ def report_records():
             row, seed, x,
             curves={"train": curve(0.2, 1.0), "valid": curve(0.3, x)},
             parameters=1000 * (place + 1) ** 2, reads=MODALITIES,
+            memory={"activation_bytes_per_example": 1000 * (place + 1)},
+            clock={"train_seconds": (place + 1) * (12.3 + seed)},
         )
         for place, (row, xs) in enumerate(ROWS.items()) for seed, x in enumerate(xs)
     ]  # fmt: skip

@@ -26,8 +26,14 @@ def test_report_of_one_workdir(tmp_path):
     page = check_page(text)
     assert _titles(page) == ["Table", "Differences", "Cost", "Learning curves", "Confusions",
                              "Configs", "Provenance", "Not measured"]  # fmt: skip
-    assert [f.name for f in figures] == ["forest", "pareto-parameters", "curves-accuracy",
-                                         "curves-loss", "confusion"]  # fmt: skip
+    assert [f.name for f in figures] == ["forest", "pareto-parameters", "pareto-memory",
+                                         "pareto-train-time", "curves-accuracy", "curves-loss",
+                                         "confusion"]  # fmt: skip
+    folded = text.split("<summary>The cost of training</summary>")[1].split("</section>")[0]
+    assert "pareto-memory.csv" in folded and "pareto-parameters.csv" not in folded
+    memory, time = ([line[:2] for line in figures[i].rows] for i in (2, 3))
+    assert memory[0] == ("text", 1000) and dict(memory)[UGLY] == 4000
+    assert dict(time)[UGLY] == pytest.approx(4 * 13.3)  # the mean of 12.3, 13.3, 14.3 seconds
     assert "<script>alert" not in text and UGLY in page.said("th")
     said = " ".join(page.said())
     for wanted in ("python -m experiments.ablate --config=<tiny>", "0123456789abcdef", "f" * 64,
@@ -112,7 +118,7 @@ def test_report_over_several_workdirs(tmp_path):
 def test_one_data_set_does_not_count_twice(tmp_path):
     text, figures = _report(*(make_workdir(tmp_path / f"w{i}") for i in range(2)))
     assert "Two tables have one name" in " ".join(check_page(text).said("p"))
-    assert len({figure.name for figure in figures}) == len(figures) == 10
+    assert len({figure.name for figure in figures}) == len(figures) == 14
 
 
 def test_report_of_regression_without_curves_or_reference(tmp_path):

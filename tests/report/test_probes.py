@@ -58,6 +58,14 @@ def test_curves_leave_out_what_is_undefined(probed):
     assert noise.name == "noise" and "against SNR (dB)" in noise.caption
 
 
+def test_areas_are_columns_of_a_table(probed):
+    (figure,) = probes.curve_figures(probed.table, probed.probes["noise"], "")
+    page = Page(figure.picture)
+    assert page.said("caption") == ["Accuracy (%), mean height over SNR (dB)"]
+    assert page.said("th") == ["Method", "image", "text", "concat", UGLY]
+    assert page.said("td") == ["82.00 [75.43, 88.57]"] * 4  # 0.8, 0.81, 0.85: sd 2.65, t 4.303
+
+
 def test_a_modality_keeps_its_colour_and_mark_where_others_are_not_read(probed):
     content = probed.probes["noise"]
     content["rows"]["concat"]["curves"] = content["rows"]["concat"]["curves"][1:]  # text alone
