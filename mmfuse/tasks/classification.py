@@ -79,7 +79,7 @@ def confusion_scores(confusion: np.ndarray) -> dict:
     precision, recall = _ratio(hits, predicted), _ratio(hits, support)
     f1 = _ratio(2 * hits, support + predicted)
     seen = (support + predicted) > 0
-    metrics: ClassVar = {"accuracy": float(hits.sum() / confusion.sum())}
+    metrics = {"accuracy": float(hits.sum() / confusion.sum())}
     for name, values in (("precision", precision), ("recall", recall), ("f1", f1)):
         metrics[f"{name}_macro"] = float(values[seen].mean())
         metrics[f"{name}_weighted"] = float(np.average(values, weights=support))
