@@ -24,6 +24,7 @@ from mmfuse.workdir import Workdir
 
 FORMAT = 1
 WHATS = ("modalities", "noise", "missing", "attention", "latency")
+EXPLAINED = ("classification", "regression", "sentiment")  # tasks with one score of an example
 MACHINE = ("device", "cores", "repeats")  # where and how a row's latency was measured
 SEEDS = 3  # of a verdict: with two, the t-interval has one degree of freedom
 LINES = (

@@ -11,7 +11,7 @@ from typing import Any
 from mmfuse import cells
 from mmfuse.markup import Html, joined, tag
 from mmfuse.measures import measure
-from mmfuse.probes import current
+from mmfuse.probes import EXPLAINED, current
 from mmfuse.report import probes
 from mmfuse.report.confusion import confusions
 from mmfuse.report.curves import curves
@@ -119,7 +119,9 @@ class Chapter:
         yield self._section("config", "Configs", differences(source.table, source.records))
         facts = provenance(source.table, source.records, source.ablation, source.probes)
         yield self._section("provenance", "Provenance", *facts)
-        absent = [kind for kind in probes.KINDS if kind not in source.probes]
+        task = source.records[0]["data"].get("card", {}).get("task", EXPLAINED[0])
+        kinds = [k for k in probes.KINDS if k != "attention" or task in EXPLAINED]
+        absent = [kind for kind in kinds if kind not in source.probes]
         stale = tag("p", self.stale) if self.stale else ""
         yield self._section("absent", "Not measured", _absent(absent, source.path), stale)
 

@@ -44,6 +44,14 @@ def test_report_of_one_workdir(tmp_path):
         assert f"python -m experiments.probe --workdir={tmp_path / 'w'} --what={kind}" in said
 
 
+def test_a_task_that_has_no_attention_is_told_of_no_command_for_it(tmp_path):
+    records = report_records()
+    for record in records:
+        record["data"]["card"] = {"task": "ranking"}
+    said = " ".join(check_page(_report(make_workdir(tmp_path / "w", records=records))[0]).said())
+    assert "--what=latency" in said and "--what=attention" not in said
+
+
 def test_every_figure_is_on_the_page_with_its_csv(tmp_path):
     text, figures = _report(make_workdir(tmp_path / "w"))
     links = {a["download"]: a["href"] for a in check_page(text).all("a") if "download" in a}
