@@ -54,7 +54,6 @@ def matmul_peak(size: int = 1024, repeats: int = 10, clock: Clock = time.perf_co
     """FLOP/s of the best of several float32 products [size, size] x [size, size] on one device."""
     x = jnp.ones((size, size), jnp.float32)
     product = jax.jit(lambda a, b: a @ b).lower(x, x).compile()
-    jax.block_until_ready(product(x, x))
     times = take_turns([lambda: jax.block_until_ready(product(x, x))], repeats, clock)
     return 2 * size**3 / min(times[0])
 
@@ -229,7 +228,6 @@ def _measure(built: Built, dataset: Dataset, devices: Devices, seeds, args, twin
     if twins:
         twin, difference = _twin(twins, built, dataset, dispatch, args.channels_last)
         runs.append(twin)
-    take_turns(runs, 1, clock)  # to warm up
     times = take_turns(runs, args.repeats, clock)
     peak = max(peak, machine_peak(devices, clock))
     step = statistics.median(times[0]) / steps

@@ -10,8 +10,8 @@ additive   the optimum of ``softmax(sum of g_m)`` with free g_m, see ``additive_
 pooled     the Bayes accuracy from all modalities, without timing
 temporal   the Bayes accuracy from all modalities
 
-A cell is the mean over seeds with its 95 % t-interval. *As theory says*: the mean is at most the
-larger of ``MARGIN`` and ``ERRORS`` standard errors of the test split away from it.
+A cell is the mean over seeds with its 95 % t-interval, cut at 0 and 100. *As theory says*: the mean
+is at most the larger of ``MARGIN`` and ``ERRORS`` standard errors of the test split away from it.
 """
 
 from __future__ import annotations
@@ -134,9 +134,11 @@ def judged(row: Row, tests: int) -> str:
 
 
 def interval(found: Summary) -> str:
-    """The mean in per cent with its t-interval, where there is one."""
-    ends = "" if found.low is None else f" [{100 * found.low:.2f}, {100 * found.high:.2f}]"
-    return f"{100 * found.mean:.2f}{ends}"
+    """The mean in per cent with its t-interval, where there is one, within 0 and 100."""
+    if found.low is None:
+        return f"{100 * found.mean:.2f}"
+    low, high = max(100 * found.low, 0.0), min(100 * found.high, 100.0)
+    return f"{100 * found.mean:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _page(variants: Sequence[Variant]) -> Iterator[str]:
@@ -156,7 +158,9 @@ def _page(variants: Sequence[Variant]) -> Iterator[str]:
     yield "## What each method uses"
     yield ""
     yield (
-        "Test accuracy in %, mean over seeds with its 95 % t-interval. *Floor*: the best from one "
+        "Test accuracy in %, mean over seeds with its 95 % t-interval. An interval is cut at 0 and "
+        "100, beyond which no accuracy lies. A cell has none where all its seeds are equal, or it "
+        "has one seed: no spread was seen. *Floor*: the best from one "
         "modality alone, or without timing where timing counts. *Reaches*: every seed within "
         f"{100 * MARGIN:.0f} points of the optimum; *on some seeds*: at least one; *in part*: "
         f"none, but the mean is above the floor by {ERRORS} standard errors of the test split; "

@@ -40,6 +40,7 @@ from mmfuse.lock import Lock
 from mmfuse.parallel import Devices
 from mmfuse.probe_tables import page
 from mmfuse.probing.deletion import explain_row
+from mmfuse.probing.explain import explainable
 from mmfuse.probing.latency import forward_calls, take_turns
 from mmfuse.probing.points import CLEAN, Point, missing_points, modality_points, noise_points
 from mmfuse.probing.scores import Changes, scores
@@ -158,8 +159,12 @@ class Probe:
         for row in restored:
             print(f"{row.name}: {', '.join(whats)}", flush=True)
             self._test([what for what in probe_entries.TESTED if what in whats], row)
-            if "attention" in whats:
+            if "attention" in whats and explainable(row.built.program.task):
                 self._attention(row)
+            elif "attention" in whats:
+                task = self.dataset.card["task"]
+                print(f"{row.name}: no attention, a task '{task}' has no single score of an "
+                      "example that could be explained", flush=True)  # fmt: skip
         if "latency" in whats:
             self._latency(restored)
 
@@ -168,6 +173,7 @@ class Probe:
             return
         seeds = ", ".join(map(str, row.seeds))
         opening = {"run": f"{row.name}, seeds {seeds}", "purpose": f"probe {', '.join(whats)}"}
+        opened = opening | {"at": self.workdir.note_opening(opening)[-1]}
         batches = self.dataset.open_test(row.built.settings.eval_batch, **opening)
         points = [CLEAN, *(point for what in whats for point in self.points[what])]
         metric = self.ablation.metric
@@ -178,8 +184,7 @@ class Probe:
             mine = {point: found[point] for point in self.points[what]}
             entry = probe_entries.TESTED[what](row, found[CLEAN], mine)
             before = (probes.read(self.workdir)[what] or {"rows": {}})["rows"].get(row.name, {})
-            openings = [*before.get("openings", []), opening]
-            self._write(what, row, entry | {"opening": opening, "openings": openings})
+            self._write(what, row, entry | {"openings": [*before.get("openings", []), opened]})
 
     def _check_clean(self, row: Finished, clean: list[float | None]) -> None:
         """One example more or less may be right on another device, but no more than that."""
@@ -214,13 +219,12 @@ class Probe:
 
     def _latency(self, rows: list[Finished]) -> None:
         calls = [call for row in rows for call in forward_calls(row, self.dataset, self.devices)]
-        take_turns(calls, 1)  # to warm up
         times = _grouped(take_turns(calls, self.args.repeats), len(calls) // len(rows))
         for row, seconds in zip(rows, times, strict=True):
-            self._write("latency", row, probe_entries.latency_entry(seconds))
+            self._write("latency", row, probe_entries.latency_entry(seconds) | self._machine())
 
     def _write(self, what: str, row: Finished, entry: dict) -> None:
-        facts = {"attention": self.facts | {"split": "valid"}, "latency": self._machine()}
+        facts = {"attention": self.facts | {"split": "valid"}, "latency": {}}
         probes.write_row(
             self.workdir,
             what,

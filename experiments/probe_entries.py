@@ -110,7 +110,6 @@ def _faithfulness(row: Finished, found: Explained, metric: str) -> list[dict[str
                     "clean": probes.by_seed(clean),
                     **{kind: probes.by_seed(values) for kind, values in deleted.items()},
                     "difference": told,
-                    "verdict": probes.verdict(told),
                 }
             )
     return lines

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +57,18 @@ MEASURES = {
     "word_accuracy": Measure("Word accuracy", scale=100, digits=2),
     "loss": Measure("Loss", higher=False),
 }
+
+
+def interval(s: Mapping[str, Any], m: Measure, sign: str = "+") -> str:
+    """``+1.20 [+0.31, +2.10]``: the mean of a stored summary with its interval, or a dash.
+
+    A difference carries its sign; with ``sign`` empty it is a value of the metric.
+    """
+    mean, low, high = (s.get(part) for part in ("mean", "low", "high"))
+    if mean is None:
+        return "-"
+    shown = [f"{m.rounded(x):{sign}.{m.digits}f}" for x in (mean, low, high) if x is not None]
+    return f"{shown[0]} [{shown[1]}, {shown[2]}]" if len(shown) == 3 else shown[0]
 
 
 def measure(metric: str) -> Measure:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmfuse import probes
-from mmfuse.measures import Measure, measure
+from mmfuse.measures import Measure, interval, measure
 from mmfuse.tables import escape_markdown
 from mmfuse.workdir import Workdir
 
@@ -24,18 +24,17 @@ AREAS = {
 
 def page(workdir: Workdir) -> str:
     """Everything that ``DIR/probes`` holds, for people."""
-    found = probes.read(workdir)
+    known = {what: content for what, content in probes.read(workdir).items() if content}
+    found, stale = probes.current(known, workdir.records())
     order = workdir.ablation()["row_order"]
     parts: list[str] = []
-    if found["modalities"]:
-        parts += _modalities(found["modalities"], order)
-    for what in ("noise", "missing"):
-        if found[what]:
-            parts += _curves(found[what], order)
-    if found["attention"]:
-        parts += _attention(found["attention"], order)
-    if found["latency"]:
-        parts += _latency(found["latency"], order)
+    for what, tables in TABLES.items():
+        if found.get(what, {}).get("rows"):
+            parts += tables(found[what], order)
+    opened = len(probes.distinct(probes.logs(known)))
+    if opened:
+        parts.append(f"- Times that the test split was opened for all this: {opened}.")
+    parts += [f"- {escape_markdown(stale)}"] if stale else []
     return "\n".join(parts).strip() + "\n"
 
 
@@ -48,14 +47,13 @@ def _modalities(content: Mapping[str, Any], order: Sequence[str]) -> Iterator[st
             for point in entry["points"]:
                 if point["change"] == change:
                     title = " + ".join(point["modalities"])
-                    cells[f"Δ {title}"] = _interval(point["difference"], m)
+                    cells[f"Δ {title}"] = interval(point["difference"], m)
             titles |= dict.fromkeys(cells)
             lines.append((row, cells))
         yield f"**{_titled(m)} when a modality is {words}**"
         yield ""
         yield from _table(list(titles), lines)
     yield "- Δ: minus the clean score, paired by seed, with the 95 % t-interval."
-    yield from _openings(content)
     yield ""
 
 
@@ -68,7 +66,7 @@ def _curves(content: Mapping[str, Any], order: Sequence[str]) -> Iterator[str]:
             cells = {"Clean": _mean(entry["clean"]["summary"], m)}
             for curve in entry["curves"]:
                 if curve["kind"] == kind:
-                    cells[curve["modality"]] = _interval(curve["area"]["summary"], m, sign="")
+                    cells[curve["modality"]] = interval(curve["area"]["summary"], m, sign="")
             titles |= dict.fromkeys(cells)
             lines.append((row, cells))
         yield f"**{AREAS[kind]}: {_titled(m)}**"
@@ -104,22 +102,27 @@ def _attention(content: Mapping[str, Any], order: Sequence[str]) -> Iterator[str
             of = [line for line in entry["faithfulness"] if line["by"] == by]
             cells = {"By": by}
             for line in of:
+                verdict = probes.verdict(line["difference"])
                 deleted = f"{100 * line['share']:g} %"
-                cells[deleted] = f"{_interval(line['difference'], m)} {line['verdict']}"
+                cells[deleted] = f"{interval(line['difference'], m)} {verdict}"
             if of:
                 titles |= dict.fromkeys(cells)
                 lines.append((row, cells))
     yield f"**Deleting what is looked at hurts more than deleting at random: {_titled(m)}**"
     yield ""
     yield from _table(list(titles), lines)
-    yield "- By how much more, with the 95 % t-interval over seeds; of each modality's real tokens."
+    yield (
+        "- By how much more, with the 95 % t-interval over seeds; of each modality's real tokens. "
+        f"{probes.LINES}"
+    )
     yield ""
 
 
 def _latency(content: Mapping[str, Any], order: Sequence[str]) -> Iterator[str]:
-    lines = []
+    lines, of_machine = [], {}
     for row, entry in _in_order(content, order):
         one = entry["batches"][0]
+        of_machine.setdefault(tuple(entry[key] for key in probes.MACHINE), []).append(row)
         cells = {
             "Batch 1 (ms)": f"{1e3 * one['median']:.3f}",
             "quartiles": f"[{1e3 * one['low']:.3f}, {1e3 * one['high']:.3f}]",
@@ -130,11 +133,17 @@ def _latency(content: Mapping[str, Any], order: Sequence[str]) -> Iterator[str]:
     yield "**Latency of the forward pass**"
     yield ""
     yield from _table(["Batch 1 (ms)", "quartiles", "Best batch", "ms an example"], lines)
-    yield (
-        f"- Medians of {content['repeats']} calls in turns on {content['device']}, "
-        f"{content['cores']} cores, compiled, input in place."
-    )
+    for (device, cores, repeats), rows in of_machine.items():
+        who = f"{', '.join(map(escape_markdown, rows))}: m" if len(of_machine) > 1 else "M"
+        yield (
+            f"- {who}edians of {repeats} calls in turns on {device}, {cores} cores, compiled, "
+            "input in place."
+        )
     yield ""
+
+
+TABLES = {"modalities": _modalities, "noise": _curves, "missing": _curves,
+          "attention": _attention, "latency": _latency}  # fmt: skip
 
 
 def _in_order(content: Mapping[str, Any], order: Sequence[str]) -> list[tuple[str, dict]]:
@@ -151,11 +160,6 @@ def _table(titles: Sequence[str], lines: Sequence[tuple[str, Mapping[str, str]]]
     yield ""
 
 
-def _openings(content: Mapping[str, Any]) -> Iterator[str]:
-    count = sum(len(entry["openings"]) for entry in content["rows"].values())
-    yield f"- Times that the test split was opened for this: {count}; once per row and call."
-
-
 def _titled(m: Measure) -> str:
     return f"{m.title} ({m.unit})" if m.unit else m.title
 
@@ -165,16 +169,3 @@ def _mean(s: Mapping[str, Any], m: Measure) -> str:
         return "-"
     spread = "" if s["sd"] is None else f" ± {m.scale * s['sd']:.{m.digits}f}"
     return f"{m.scale * s['mean']:.{m.digits}f}{spread}"
-
-
-def _interval(s: Mapping[str, Any], m: Measure, sign: str = "+") -> str:
-    """The mean with its interval; a difference carries its sign."""
-    if s["mean"] is None:
-        return "-"
-
-    def shown(value: float) -> str:
-        return f"{m.rounded(value):{sign}.{m.digits}f}"
-
-    if s["low"] is None:
-        return shown(s["mean"])
-    return f"{shown(s['mean'])} [{shown(s['low'])}, {shown(s['high'])}]"

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,13 @@ from mmfuse.workdir import Workdir
 
 FORMAT = 1
 WHATS = ("modalities", "noise", "missing", "attention", "latency")
+EXPLAINED = ("classification", "regression", "sentiment")  # tasks with one score of an example
+MACHINE = ("device", "cores", "repeats")  # where and how a row's latency was measured
+SEEDS = 3  # of a verdict: with two, the t-interval has one degree of freedom
+LINES = (
+    f"A verdict is that of its own line, from {SEEDS} seeds on; none is corrected for the number "
+    "of lines."
+)
 Values = Mapping[int, float | None]
 
 
@@ -47,14 +55,59 @@ def read(workdir: Workdir) -> dict[str, dict[str, Any] | None]:
 def _load(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        version = content["format"]
+        version, rows = content["format"], content["rows"]
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"'{file}' is damaged ({type(error).__name__}); remove it and probe again"
         ) from error
     if version != FORMAT:
         raise InputError(f"'{file}' has format {version}; this version of mmfuse reads {FORMAT}")
-    return content
+    shared = {key: content.pop(key) for key in MACHINE if key in content}  # of older versions
+    return content | {"rows": {row: shared | entry for row, entry in rows.items()}}
+
+
+def current(
+    found: Mapping[str, dict[str, Any]], records: Sequence[Mapping[str, Any]]
+) -> tuple[dict[str, dict[str, Any]], str]:
+    """What was found of the parameters that the records tell of, and a sentence on the rest.
+
+    A row whose runs were made again since it was probed is left out; the sentence is empty where
+    there is none.
+    """
+    now = {(r["row"], str(r["seed"])): r.get("params_sha256") for r in records}
+    kept, stale = {}, {}
+    for what, content in found.items():
+        rows = {}
+        for row, entry in content["rows"].items():
+            if all(now.get((row, seed)) == sha for seed, sha in entry["params"].items()):
+                rows[row] = entry
+            else:
+                stale.setdefault(row, []).append(what)
+        kept[what] = content | {"rows": rows}
+    named = "; ".join(f"{row} ({', '.join(whats)})" for row, whats in stale.items())
+    said = "Left out, as the parameters that were probed are not those of the records any more: "
+    return kept, f"{said}{named}. Probe again." if stale else ""
+
+
+def distinct(logs: Iterable[Sequence[Mapping[str, Any]]]) -> set[tuple[str, str, Any]]:
+    """Each opening of the test split once: (run, purpose, time), whatever log names it.
+
+    An older log has no times: there, the n-th opening of its run and purpose is one with number n.
+    """
+    found = set()
+    for log in logs:
+        numbers: Counter[tuple[str, str]] = Counter()
+        for opening in log:
+            key = (opening["run"], opening["purpose"])
+            found.add((*key, opening.get("at") or numbers[key]))
+            numbers[key] += 1
+    return found
+
+
+def logs(found: Mapping[str, Mapping[str, Any]]) -> list[Sequence[Mapping[str, Any]]]:
+    """The logs of openings of all rows of all files."""
+    rows = [row for content in found.values() for row in content["rows"].values()]
+    return [row["openings"] for row in rows if "openings" in row]
 
 
 def write_row(
@@ -94,8 +147,8 @@ def verdict(found: Mapping[str, Any]) -> str:
     """What the summary of a difference says of an explanation; larger is better."""
     if found["n"] == 0:
         return "nothing to delete"
-    if found["n"] == 1:
-        return "one seed"
+    if found["n"] < SEEDS:
+        return f"fewer than {SEEDS} seeds"
     if found["low"] is None:  # all seeds agree to the bit, which no test can judge
         return "no spread" if found["mean"] else "not told apart"
     if found["low"] > 0:

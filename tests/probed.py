@@ -20,6 +20,7 @@ from mmfuse.tasks import Classification
 from mmfuse.train import Program
 
 N, SEEDS = 40, (3, 5)
+CLASSES = Classification(2)
 CONFIG = """
 from tests import tiny
 
@@ -68,6 +69,15 @@ class Peak(nn.Module):
         return Fused(s[:, None, None], mask.any(1)[:, None, None], maps)
 
 
+class Total(nn.Module):
+    """The sum of all tokens that are there."""
+
+    @nn.compact
+    def __call__(self, tokens, masks, *, train):
+        x = jnp.where(masks["x"][..., None], tokens["x"], 0).sum((1, 2))
+        return Fused(x[:, None, None], masks["x"].any((1, 2))[:, None, None])
+
+
 class Sum(nn.Module):
     """The masked mean of all tokens: a linear method."""
 
@@ -108,9 +118,9 @@ def batches(inputs, masks, label, size):
     return out
 
 
-def finished(model, params, reads, name="a row"):
+def finished(model, params, reads, name="a row", task=CLASSES):
     """A row of two seeds with the same parameters."""
-    program = Program(model, optax.sgd(0.1), Classification(2), 0.0)
+    program = Program(model, optax.sgd(0.1), task, 0.0)
     row = SimpleNamespace(name=name)
     built = SimpleNamespace(model=model, program=program, row=row, reads=reads)
     stacked = {k: _twice(v) for k, v in params.items()}

@@ -67,17 +67,21 @@ def test_verdicts_and_the_page(tmp_path, capsys):
         "average": (0.36, 0.34, 0.35),  # more than an additive method can: something is wrong
         "concat": (1.0, 0.99, 1.0),
         "LSTM": (0.6, 0.5, 0.55),
+        "equal": (0.5, 0.5, 0.5),
     }
-    folder = workdir(tmp_path / "w", "synergy", scores)
+    folder = workdir(tmp_path / "w", "synergy", scores, FUSIONS | {"equal": "tfn"})
     assert known.main([folder, f"--into={tmp_path / 'known.md'}"]) == 0
     page = (tmp_path / "known.md").read_text()
     assert "| text only | unimodal | 25.00 [22.52, 27.48] | no |" in page
-    assert "| concat | pooled | 99.67 [98.23, 101.10] | reaches |" in page
+    assert "| concat | pooled | 99.67 [98.23, 100.00] | reaches |" in page
+    assert "| equal | pooled | 50.00 | in part |" in page
+    assert "An interval is cut at 0 and 100," in page
+    assert "A cell has none where all its seeds are equal" in page
     assert "| LSTM | temporal | 55.00 [42.58, 67.42] | in part |" in page
     assert "| text only | unimodal | 25.00 | as theory says |" in page
     assert "| average | additive | 25.00 | above |" in page
     assert "| LSTM | temporal | 100.00 | below |" in page
-    assert "2 of 4 cells are where theory says." in page
+    assert "2 of 5 cells are where theory says." in page
     assert known.main([folder, folder]) == 0
     assert "synergy | uses it | synergy | uses it" in capsys.readouterr().out
 

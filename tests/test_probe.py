@@ -53,8 +53,9 @@ def test_everything_that_is_asked_of_finished_runs(command, workdir, tmp_path, m
     records = {(r["row"], str(r["seed"])): r for r in Workdir(workdir).records()}
     for what in probe_entries.TESTED:
         for row, entry in found[what]["rows"].items():
-            assert entry["opening"]["run"] == f"{row}, seeds 0, 1"
-            assert entry["opening"]["purpose"] == "probe modalities, noise, missing"
+            (opening,) = entry["openings"]
+            assert opening["run"] == f"{row}, seeds 0, 1" and "T" in opening["at"]
+            assert opening["purpose"] == "probe modalities, noise, missing"
             for seed, value in entry["clean"]["values"].items():
                 assert value == records[row, seed]["metrics"]["test"]["accuracy"]
                 assert entry["params"][seed] == records[row, seed]["params_sha256"]

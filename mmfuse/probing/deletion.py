@@ -18,7 +18,7 @@ from mmfuse.parallel import Devices
 from mmfuse.probing.explain import explain, without_tokens
 from mmfuse.probing.scores import finalised
 from mmfuse.restored import Finished
-from mmfuse.tasks import METRICS
+from mmfuse.tasks import METRICS, Classification
 
 SHARES = (0.1, 0.25, 0.5)  # of the real tokens of each modality
 DRAWS = 5  # random deletions that are averaged
@@ -82,6 +82,8 @@ def explain_row(
     parts = [{k: v for k, v in part.items() if k not in first} for part in found]
     scoring = devices.compile(score, (row.params, batches[0], parts[0]["masks"]), (None,) * 3)
 
+    signed = isinstance(task, Classification)  # what speaks against a class is no reason for it
+
     def scored(kept_of) -> list[float | None]:
         total = None
         for number, (batch, part) in enumerate(zip(batches, parts, strict=True)):
@@ -101,17 +103,22 @@ def explain_row(
         explained = tuple(sorted(parts[0][key]))
         for share in SHARES if explained else ():
             scores[by, share, "targeted"] = scored(
-                lambda _, part, key=key, share=share: _targeted(part, key, share)
+                lambda _, part, key=key, share=share: _targeted(part, key, share, signed)
             )
             scores[by, share, "random"] = chance(share, explained)
     clean = scored(lambda _, part: part["masks"])
     return Explained(_joined(parts, batches), first, scores, clean)
 
 
-def _targeted(part: dict, key: str, share: float) -> dict[str, np.ndarray]:
-    """Masks [R, B, N]; modalities that the explanation says nothing of stay whole."""
+def _targeted(part: dict, key: str, share: float, signed: bool) -> dict[str, np.ndarray]:
+    """Masks [R, B, N]; modalities that the explanation says nothing of stay whole.
+
+    A number moves as far by a token that pulls it down as by one that lifts it: unless ``signed``,
+    it is the size of a weight that counts.
+    """
     masks = part["masks"]
-    return masks | {m: keep_mask(w, masks[m], share) for m, w in part[key].items()}
+    weights = {m: w if signed else np.abs(w) for m, w in part[key].items()}
+    return masks | {m: keep_mask(w, masks[m], share) for m, w in weights.items()}
 
 
 def _random(

@@ -16,7 +16,7 @@ import numpy as np
 
 from mmfuse.errors import InputError
 from mmfuse.fusion.base import flatten
-from mmfuse.tasks import Classification, Task
+from mmfuse.tasks import Classification, Regression, Task
 
 NODES = 32  # of the quadrature of integrated gradients
 Array = jax.Array
@@ -94,6 +94,11 @@ def integrated_gradients(
     return {m: flatten(jnp.sum(x * mean[m], axis=-1)) for m, x in tokens.items()}
 
 
+def explainable(task: Task) -> bool:
+    """Whether an example has one score that can be explained: that of its class, or its number."""
+    return isinstance(task, Classification | Regression)
+
+
 def explain(model: nn.Module, task: Task, params: Any, batch: dict, few: int) -> dict[str, Any]:
     """Everything that is told of one replica's look at a batch (leaves [B, ...]).
 
@@ -101,6 +106,9 @@ def explain(model: nn.Module, task: Task, params: Any, batch: dict, few: int) ->
     N]}, ``explained`` and ``baseline`` [B] (the output that is explained, at x and at zero tokens:
     the logit of the predicted class, or the prediction), ``output`` [B, C], and for the first
     ``few`` examples ``maps`` {name: [few, H, Q, N]} and ``shape`` {modality: bool [few, T, S]}.
+
+    Raises:
+      InputError: the task is not :func:`explainable`.
     """
     inputs, masks = batch["inputs"], batch["masks"]
     tokens, there = model.apply({"params": params}, inputs, masks, train=False, method="encode")
@@ -110,8 +118,8 @@ def explain(model: nn.Module, task: Task, params: Any, batch: dict, few: int) ->
         return model.apply({"params": params}, at, there, given, train=False, method="fuse")
 
     output, fused = fuse(tokens)
-    if output.ndim != 2:
-        raise InputError("what this task generates is no single score that could be explained")
+    if not explainable(task):
+        raise InputError("this task has no single score of an example that could be explained")
     chosen = jnp.argmax(output, axis=-1)
     if not isinstance(task, Classification):
         chosen = jnp.zeros_like(chosen)

@@ -40,10 +40,15 @@ def forward_calls(row: Finished, dataset: Dataset, devices: Devices) -> list[Cal
 def take_turns(
     calls: Sequence[Callable[[], object]], repeats: int, clock: Clock = time.perf_counter
 ) -> list[list[float]]:
-    """Seconds of each call in each repeat; they take turns, so that all see the same machine."""
+    """Seconds of each call in each repeat; they take turns, so that all see the same machine.
+
+    Before each timed call it is made once untimed: its time is not that of caches which another
+    call has filled.
+    """
     times = [[] for _ in calls]
     for _ in range(repeats):
         for call, seconds in zip(calls, times, strict=True):
+            call()
             start = clock()
             call()
             seconds.append(clock() - start)

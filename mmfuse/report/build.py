@@ -11,6 +11,7 @@ from typing import Any
 from mmfuse import cells
 from mmfuse.markup import Html, joined, tag
 from mmfuse.measures import measure
+from mmfuse.probes import EXPLAINED, current
 from mmfuse.report import probes
 from mmfuse.report.confusion import confusions
 from mmfuse.report.curves import curves
@@ -60,6 +61,7 @@ class Chapter:
 
     def __init__(self, source: Source, prefix: str, folder: str):
         self.source, self.prefix, self.folder = source, prefix, folder
+        self.found, self.stale = current(source.probes, source.records)
         self.level = 3 if prefix else 2
         self.figures: list[Figure] = []
         self.contents: list[tuple[str, str]] = []
@@ -86,8 +88,10 @@ class Chapter:
         yield self._section("table", "Table", _facts(self.source), main_table(table, caption),
                             note_list(table))  # fmt: skip
         yield self._section("differences", "Differences", self._shown(forest(table, prefix)))
-        figures = pareto(table, prefix, _costs(self.source))
-        yield self._section("cost", "Cost", *map(self._shown, figures))
+        first = [*map(self._shown, pareto(table, prefix, _costs(table, self.found)))]
+        more = [*map(self._shown, pareto(table, prefix, _training(table, records)))]
+        rest = tag("details", tag("summary", "The cost of training"), *more) if more else ""
+        yield self._section("cost", "Cost", *first, rest)
         first, *more = [*map(self._shown, curves(table, records, prefix))] or [""]
         rest = [tag("details", tag("summary", "The loss"), *more)] if more else []
         yield self._section("curves", "Learning curves", first, *rest)
@@ -96,7 +100,7 @@ class Chapter:
         )
 
     def _probed(self) -> Iterator[Html | str]:
-        table, found, prefix = self.source.table, self.source.probes, self.prefix
+        table, found, prefix = self.source.table, self.found, self.prefix
         if "modalities" in found:
             figure = probes.modality_figure(table, found["modalities"], prefix)
             yield self._section("modalities", "Does it use every modality?", self._shown(figure))
@@ -115,8 +119,11 @@ class Chapter:
         yield self._section("config", "Configs", differences(source.table, source.records))
         facts = provenance(source.table, source.records, source.ablation, source.probes)
         yield self._section("provenance", "Provenance", *facts)
-        absent = [kind for kind in probes.KINDS if kind not in source.probes]
-        yield self._section("absent", "Not measured", _absent(absent, source.path))
+        task = source.records[0]["data"].get("card", {}).get("task", EXPLAINED[0])
+        kinds = [k for k in probes.KINDS if k != "attention" or task in EXPLAINED]
+        absent = [kind for kind in kinds if kind not in source.probes]
+        stale = tag("p", self.stale) if self.stale else ""
+        yield self._section("absent", "Not measured", _absent(absent, source.path), stale)
 
 
 def report(sources: Sequence[Source], folder: str) -> tuple[str, list[Figure]]:
@@ -207,19 +214,36 @@ def _names(rows: Sequence[Row]) -> str:
     return ", ".join(row.name for row in rows[:2]) + more
 
 
-def _costs(source: Source) -> list[tuple[str, str, dict[str, float]]]:
+def _costs(
+    table: Table, found: Mapping[str, Mapping[str, Any]]
+) -> list[tuple[str, str, dict[str, float]]]:
     """What a row costs, under each measure that is known."""
-    rows = source.table.rows
+    rows = table.rows
     costs = [
         ("parameters", "parameters", {row.name: row.parameters for row in rows}),
         ("flops", "FLOPs of one example", {row.name: row.flops for row in rows}),
     ]
-    if "latency" in source.probes:
-        content = source.probes["latency"]
+    if "latency" in found:
         for key, title in (("at_one", "at batch 1"), ("at_best", "at the best batch")):
-            found = probes.latencies(source.table, content, key)
-            costs.append((f"latency-{key}", f"milliseconds per example {title}", found))
+            machines = probes.latencies(table, found["latency"], key)  # compared on one alone
+            for number, ((device, cores), of_row) in enumerate(machines.items()):
+                name = f"latency-{key}" + (f"-{number + 1}" if number else "")
+                where = f"{title} on {device}, {cores} cores"
+                costs.append((name, f"milliseconds per example {where}", of_row))
     return costs
+
+
+def _training(
+    table: Table, records: Sequence[Mapping[str, Any]]
+) -> list[tuple[str, str, dict[str, float]]]:
+    """What training a row costs: memory of an example, and the seconds of its seeds together."""
+    memory = {r["row"]: r["memory"]["activation_bytes_per_example"]
+              for r in records if r.get("memory")}  # fmt: skip
+    seconds = {row.name: row.train_seconds for row in table.rows}
+    return [
+        ("memory", "bytes that the backward pass keeps of one example", memory),
+        ("train-time", "seconds of training", seconds),
+    ]
 
 
 def _absent(kinds: Sequence[str], path: str) -> Html | str:

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from mmfuse.markup import Html, tag
-from mmfuse.measures import measure
+from mmfuse.measures import interval, measure
+from mmfuse.probes import LINES, verdict
 from mmfuse.report.grid import scrolled, simple_table
 from mmfuse.report.heat import heat
 from mmfuse.report.page import axis_title
 from mmfuse.report.panel import scaled
-from mmfuse.report.probes import change, known, plain
+from mmfuse.report.probes import known, plain
 from mmfuse.report.svg import picture
 from mmfuse.summary import Table
 
@@ -72,7 +73,13 @@ def _words(words: Sequence[str], weights: Sequence[float], signed: bool) -> Html
             style=f"--w:{round(60 * abs(w) / largest)}%", title=f"{w:.3f}")
         for word, w in zip(words, weights, strict=True)
     ]  # fmt: skip
-    return tag("p", *made)
+    return tag("div", tag("p", *made), tag("p", _strongest(words, weights), class_="soft"))
+
+
+def _strongest(words: Sequence[str], weights: Sequence[float]) -> str:
+    """The three words of the largest weights, for who cannot see the tint."""
+    first = sorted(zip(words, weights, strict=True), key=lambda pair: -abs(pair[1]))[:3]
+    return "Largest: " + ", ".join(f"{word} {weight:.3g}" for word, weight in first)
 
 
 def _matrix(matrix: Mapping[str, Any]) -> Html:
@@ -115,12 +122,14 @@ def faithfulness(table: Table, content: Mapping[str, Any]) -> Html | str:
     lines = [
         [name, f["by"], f"{100 * f['share']:.0f} %",
          *(plain(scaled(f[k]["summary"], m.scale), m) for k in ("clean", "targeted", "random")),
-         change(f["difference"], m), f["verdict"]]
+         interval(f["difference"], m), verdict(f["difference"])]
         for name, row in known(table, content).items() for f in row.get("faithfulness", ())
     ]  # fmt: skip
     if not lines:
         return ""
-    caption = f"{axis_title(m)} after deleting the inputs that an explanation calls important"
+    caption = (
+        f"{axis_title(m)} after deleting the inputs that an explanation calls important. {LINES}"
+    )
     heads = ["Method", "By", "Deleted", "Clean", "Important", "Random", "Difference", "Verdict"]
     return scrolled(simple_table(caption, heads, lines, "words"), caption)
 

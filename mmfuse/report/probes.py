@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmfuse.markup import Html, joined, tag
-from mmfuse.measures import measure
+from mmfuse.measures import interval, measure
 from mmfuse.report.grid import scrolled, simple_table
 from mmfuse.report.page import Figure, axis_title
 from mmfuse.report.panel import SERIES, folded, legend, panel, scaled, spread
@@ -83,10 +83,22 @@ def _curves(name: str, title: str, found: Mapping, m: Any, lines_of: Sequence) -
         for row, curves in found.items() for curve in curves
         for at, p in zip(curve["x"], curve["points"], strict=True)
     ]  # fmt: skip
-    read = {curve["modality"] for curves in found.values() for curve in curves}
-    key = legend([entry for entry in lines_of if entry[1] in read])
-    picture = tag("div", key, folded(panels, "panels"))
+    seen = {curve["modality"] for curves in found.values() for curve in curves}
+    read = [entry for entry in lines_of if entry[1] in seen]
+    key = legend(read)
+    areas = _areas(found, f"{axis_title(m)}, mean height over {first['axis']}", m, read)
+    picture = tag("div", key, folded(panels, "panels"), areas)
     return Figure(name, title, caption, picture, ("method", "modality", "x", *PARTS), data)
+
+
+def _areas(found: Mapping[str, Any], caption: str, m: Any, read: Sequence[tuple]) -> Html:
+    """The area under each line by its width, with the 95 % interval: a column a modality."""
+    lines = []
+    for row, curves in found.items():
+        of = {curve["modality"]: curve["area"]["summary"] for curve in curves}
+        lines.append([row, *(interval(of.get(modality, {}), m, "") for _, modality in read)])
+    heads = ["Method", *(modality for _, modality in read)]
+    return scrolled(simple_table(caption, heads, lines), caption)
 
 
 def _points(curve: Mapping[str, Any], scale: float) -> list[tuple[float, Summary]]:
@@ -124,7 +136,7 @@ def _changed(rows: Mapping[str, Any], changed: str, m: Any) -> Html:
     sets = list(dict.fromkeys(names for points in of_row.values() for names in points))
     lines = [
         [name, plain(scaled(rows[name]["clean"]["summary"], m.scale), m),
-         *(change(points.get(names, {}).get("difference"), m) for names in sets)]
+         *(interval(points.get(names, {}).get("difference", {}), m) for names in sets)]
         for name, points in of_row.items()
     ]  # fmt: skip
     caption = f"Change of {m.title}{' in points' if m.scale == 100 else ''}: input {changed}"
@@ -140,19 +152,13 @@ def plain(s: Summary, m: Any) -> str:
     return "-" if s.mean is None else f"{s.mean:.{m.digits}f}"
 
 
-def change(difference: Mapping[str, Any] | None, m: Any) -> str:
-    """``+1.2 [+0.3, +2.1]``: a difference with its interval, or a dash."""
-    s = scaled(difference, m.scale) if difference else None
-    if s is None or s.mean is None:
-        return "-"
-    bracket = "" if s.low is None else f" [{s.low:+.1f}, {s.high:+.1f}]"
-    return f"{s.mean:+.1f}{bracket}" if m.scale == 100 else f"{s.mean:+.3f}"
-
-
-def latencies(table: Table, content: Mapping[str, Any], key: str) -> dict[str, float]:
-    """``{row: milliseconds}`` of ``at_one`` or ``at_best``, where they were measured."""
-    return {
-        name: row[key] * 1e3
-        for name, row in known(table, content).items()
-        if row.get(key) is not None
-    }
+def latencies(
+    table: Table, content: Mapping[str, Any], key: str
+) -> dict[tuple[str, int], dict[str, float]]:
+    """``{row: milliseconds}`` of ``at_one`` or ``at_best`` on each machine: (device, cores)."""
+    found: dict[tuple[str, int], dict[str, float]] = {}
+    for name, row in known(table, content).items():
+        if row.get(key) is not None:
+            machine = row["device"], row["cores"]
+            found.setdefault(machine, {})[name] = row[key] * 1e3
+    return found

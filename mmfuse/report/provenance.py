@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmfuse.markup import Html, joined, tag
+from mmfuse.probes import distinct, logs
 from mmfuse.record import flatten
 from mmfuse.report.grid import scrolled, simple_table
 from mmfuse.summary import Table
@@ -84,14 +85,19 @@ def _selection(records: Sequence[Mapping[str, Any]]) -> str:
 
 def _openings(records: Sequence[Mapping[str, Any]], probes: Mapping[str, Any]) -> str:
     """How often the test split was opened and what for, as runs and probes have logged it."""
-    found = [record.get("test_opening") for record in records]
-    found += [row.get("opening") for content in probes.values() for row in content["rows"].values()]
-    logged = {(opening["run"], opening["purpose"]) for opening in found if opening}
+    logged = distinct([*map(_log, records), *logs(probes)])
     if not logged:
         return "openings were not logged by the version that ran"
-    counts = Counter(purpose for _, purpose in logged)
+    counts = Counter(purpose for _, purpose, _ in logged)
     told = ", ".join(f"{count} for '{purpose}'" for purpose, count in sorted(counts.items()))
     return f"{len(logged)} openings logged: {told}"
+
+
+def _log(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The openings of one run: several, if it was killed while it was scored."""
+    clock, opening = record.get("clock", {}), record.get("test_opening")
+    times = clock.get("test_openings") or [clock.get("test_opened_at")]
+    return [opening | {"at": at} for at in times] if opening else []
 
 
 def _data(data: Mapping[str, Any]) -> Iterator[Html]:

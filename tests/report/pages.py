@@ -27,6 +27,8 @@ def report_records():
             row, seed, x,
             curves={"train": curve(0.2, 1.0), "valid": curve(0.3, x)},
             parameters=1000 * (place + 1) ** 2, reads=MODALITIES,
+            memory={"activation_bytes_per_example": 1000 * (place + 1)},
+            clock={"train_seconds": (place + 1) * (12.3 + seed)},
         )
         for place, (row, xs) in enumerate(ROWS.items()) for seed, x in enumerate(xs)
     ]  # fmt: skip
@@ -56,12 +58,15 @@ def write_probes(workdir, rows=("concat", UGLY)):
     shared = {"format": 1, "metric": "accuracy", "higher": True, "split": "test",
               "modalities": MODALITIES}  # fmt: skip
     clean = value(0.8, 0.81, 0.85)
+    machine = {"device": "cpu", "cores": 2, "repeats": 5}
+
+    def params(row):
+        return {"params": {str(seed): f"{row}{seed}" for seed in range(3)}}
 
     def each(**content):
-        opened = {"run": "a", "purpose": "probe"}
-        return {
-            row: {"seeds": [0, 1, 2], "opening": opened, "clean": clean} | content for row in rows
-        }
+        opened = [{"run": "a", "purpose": "probe", "at": f"T{i}"} for i in range(2)]
+        about = {"seeds": [0, 1, 2], "openings": opened, "clean": clean}
+        return {row: params(row) | about | content for row in rows}
 
     points = [
         {"change": change, "modalities": [m], **value(0.5, 0.51, 0.55),
@@ -94,8 +99,8 @@ def write_probes(workdir, rows=("concat", UGLY)):
         "matrices": [{"map": "text<-image", "rows": 1, "columns": 2, "weights": [[0.2, 0.8]]}],
     }
     found = {"by": "attention", "share": 0.25, "clean": clean, "targeted": value(0.4, 0.41, 0.42),
-             "random": value(0.7, 0.71, 0.72), "difference": value(0.3, 0.3, 0.3)["summary"],
-             "verdict": "faithful"}  # fmt: skip
+             "random": value(0.7, 0.71, 0.72),
+             "difference": value(0.3, 0.3, 0.31)["summary"]}  # fmt: skip
     contents = {
         "modalities": shared | {"rows": each(points=points)},
         "noise": shared | {"rows": each(curves=noise)},
@@ -104,7 +109,8 @@ def write_probes(workdir, rows=("concat", UGLY)):
             drawn=[drawn], drawn_seed=0, faithfulness=[found], completeness=value(0.01, 0.02, 0.03),
             shares={"text": value(0.6, 0.6, 0.6), "image": value(0.4, 0.4, 0.4)})},
         "latency": {"format": 1, "rows": {
-            row: {"at_one": 0.002 * (i + 1), "at_best": None} for i, row in enumerate(rows)}},
+            row: params(row) | machine | {"at_one": 0.002 * (i + 1), "at_best": None}
+            for i, row in enumerate(rows)}},
     }  # fmt: skip
     (workdir / "probes").mkdir()
     for kind, content in contents.items():

@@ -1,6 +1,7 @@
 """Whole reports: what they show, what they say is absent, and that they are well formed."""
 
 import base64
+import json
 
 import pytest
 
@@ -25,8 +26,14 @@ def test_report_of_one_workdir(tmp_path):
     page = check_page(text)
     assert _titles(page) == ["Table", "Differences", "Cost", "Learning curves", "Confusions",
                              "Configs", "Provenance", "Not measured"]  # fmt: skip
-    assert [f.name for f in figures] == ["forest", "pareto-parameters", "curves-accuracy",
-                                         "curves-loss", "confusion"]  # fmt: skip
+    assert [f.name for f in figures] == ["forest", "pareto-parameters", "pareto-memory",
+                                         "pareto-train-time", "curves-accuracy", "curves-loss",
+                                         "confusion"]  # fmt: skip
+    folded = text.split("<summary>The cost of training</summary>")[1].split("</section>")[0]
+    assert "pareto-memory.csv" in folded and "pareto-parameters.csv" not in folded
+    memory, time = ([line[:2] for line in figures[i].rows] for i in (2, 3))
+    assert memory[0] == ("text", 1000) and dict(memory)[UGLY] == 4000
+    assert dict(time)[UGLY] == pytest.approx(4 * 13.3)  # the mean of 12.3, 13.3, 14.3 seconds
     assert "<script>alert" not in text and UGLY in page.said("th")
     said = " ".join(page.said())
     for wanted in ("python -m experiments.ablate --config=<tiny>", "0123456789abcdef", "f" * 64,
@@ -35,6 +42,14 @@ def test_report_of_one_workdir(tmp_path):
         assert wanted in said, wanted
     for kind in KINDS:
         assert f"python -m experiments.probe --workdir={tmp_path / 'w'} --what={kind}" in said
+
+
+def test_a_task_that_has_no_attention_is_told_of_no_command_for_it(tmp_path):
+    records = report_records()
+    for record in records:
+        record["data"]["card"] = {"task": "ranking"}
+    said = " ".join(check_page(_report(make_workdir(tmp_path / "w", records=records))[0]).said())
+    assert "--what=latency" in said and "--what=attention" not in said
 
 
 def test_every_figure_is_on_the_page_with_its_csv(tmp_path):
@@ -57,10 +72,46 @@ def test_report_with_probes(tmp_path):
         figure.name for figure in figures
     }
     said = " ".join(page.said())
-    assert "-31.0 [-33.5, -28.5]" in said  # -30 -31 -32: 4.3027 * 1 / sqrt(3) = 2.48
+    assert "-31.00 [-33.48, -28.52]" in said  # -30 -31 -32: 4.3027 * 1 / sqrt(3) = 2.48
     assert "<b>my</b>" in said and "faithful" in said and "alert(1)" not in page.said("script")[0]
     assert page.all("img")[0]["alt"] == "the <picture>"
-    assert "2 openings" not in said and "13 openings logged: 1 for 'probe', 12 for 'score'" in said
+    assert "14 openings logged: 2 for 'probe', 12 for 'score'" in said
+
+
+def test_every_opening_counts_once(tmp_path):
+    """A group of two seeds that was killed and opened the split again; a row probed by two files.
+
+    The older log of a row has no times: there, an opening that is named twice was made twice.
+    """
+    records = report_records()
+    for record in records[:2]:
+        record["test_opening"] = {"run": "text, seeds 0, 1", "purpose": "score"}
+        record["clock"]["test_openings"] = ["T1", "T2"]
+    path = make_workdir(tmp_path / "w", records=records)
+    write_probes(path, rows=("concat",))
+    for kind in ("noise", "missing"):
+        file = path / "probes" / f"{kind}.json"
+        content = json.loads(file.read_text())
+        content["rows"]["concat"]["openings"] = [{"run": "concat", "purpose": "curves"}] * 2
+        file.write_text(json.dumps(content))
+    said = " ".join(check_page(_report(path)[0]).said())
+    assert "16 openings logged: 2 for 'curves', 2 for 'probe', 12 for 'score'" in said
+
+
+def test_a_row_that_was_trained_again_since_it_was_probed_is_left_out(tmp_path):
+    records = report_records()
+    changed = next(r for r in records if r["row"] == "concat" and r["seed"] == 1)
+    changed["params_sha256"] = "other"
+    path = make_workdir(tmp_path / "w", records=records)
+    write_probes(path)
+    text, figures = _report(path)
+    whats = "modalities, noise, missing, attention, latency"
+    assert f"not those of the records any more: concat ({whats}). Probe again." in " ".join(
+        check_page(text).said("p")
+    )
+    shown = {line[0] for f in figures if f.name in ("modalities", "noise") for line in f.rows}
+    assert shown == {UGLY}
+    assert "14 openings logged" in text  # that the split was opened for it stays true
 
 
 def test_report_over_several_workdirs(tmp_path):
@@ -75,7 +126,7 @@ def test_report_over_several_workdirs(tmp_path):
 def test_one_data_set_does_not_count_twice(tmp_path):
     text, figures = _report(*(make_workdir(tmp_path / f"w{i}") for i in range(2)))
     assert "Two tables have one name" in " ".join(check_page(text).said("p"))
-    assert len({figure.name for figure in figures}) == len(figures) == 10
+    assert len({figure.name for figure in figures}) == len(figures) == 14
 
 
 def test_report_of_regression_without_curves_or_reference(tmp_path):

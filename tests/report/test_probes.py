@@ -33,7 +33,16 @@ def test_modalities(probed):
     page = Page(figure.picture)
     assert page.said("caption") == ["Change of Accuracy in points: input removed",
                                     "Change of Accuracy in points: input shuffled"]  # fmt: skip
-    assert page.said("td")[:3] == ["82.00", "-31.0 [-33.5, -28.5]", "-31.0 [-33.5, -28.5]"]
+    assert page.said("td")[:3] == ["82.00", "-31.00 [-33.48, -28.52]", "-31.00 [-33.48, -28.52]"]
+
+
+def test_intervals_of_what_is_no_percentage(probed):
+    content = probed.probes["modalities"] | {"metric": "mae"}
+    for row in content["rows"].values():
+        for point in row["points"]:
+            point["difference"] = {"n": 3, "mean": 0.12, "sd": 0.03, "low": 0.05, "high": 0.19}
+    page = Page(probes.modality_figure(probed.table, content, "").picture)
+    assert page.said("td")[1] == "+0.120 [+0.050, +0.190]"
 
 
 def test_curves_leave_out_what_is_undefined(probed):
@@ -47,6 +56,14 @@ def test_curves_leave_out_what_is_undefined(probed):
     assert drawn == [1, 1]  # two points a row: the third has no score
     (noise,) = probes.curve_figures(probed.table, probed.probes["noise"], "")
     assert noise.name == "noise" and "against SNR (dB)" in noise.caption
+
+
+def test_areas_are_columns_of_a_table(probed):
+    (figure,) = probes.curve_figures(probed.table, probed.probes["noise"], "")
+    page = Page(figure.picture)
+    assert page.said("caption") == ["Accuracy (%), mean height over SNR (dB)"]
+    assert page.said("th") == ["Method", "image", "text", "concat", UGLY]
+    assert page.said("td") == ["82.00 [75.43, 88.57]"] * 4  # 0.8, 0.81, 0.85: sd 2.65, t 4.303
 
 
 def test_a_modality_keeps_its_colour_and_mark_where_others_are_not_read(probed):
@@ -68,16 +85,23 @@ def test_nothing_defined_is_no_figure(probed):
 
 def test_latency_in_milliseconds(probed):
     content = probed.probes["latency"]
-    assert probes.latencies(probed.table, content, "at_one") == {"concat": 2.0, UGLY: 4.0}
+    here = ("cpu", 2)
+    assert probes.latencies(probed.table, content, "at_one") == {here: {"concat": 2.0, UGLY: 4.0}}
     assert probes.latencies(probed.table, content, "at_best") == {}
+    content["rows"][UGLY] |= {"device": "NVIDIA H100", "cores": 16}  # no rival on a machine
+    found = probes.latencies(probed.table, content, "at_one")
+    assert found == {here: {"concat": 2.0}, ("NVIDIA H100", 16): {UGLY: 4.0}}
 
 
 def test_attention(probed):
     parts = explain.attention(probed.table, probed.probes["attention"])
     page = Page("".join(parts))
     assert page.said("td")[:7] == [
-        "attention", "25 %", "82.00", "41.00", "71.00", "+30.0", "faithful",
+        "attention", "25 %", "82.00", "41.00", "71.00", "+30.33 [+28.90, +31.77]", "faithful",
     ]  # fmt: skip
+    assert "none is corrected for the number of lines." in page.said("caption")[0]
+    assert page.said("p").count("Largest: parcel 0.75, <b>my</b> 0.25") == 2
+    assert page.said("p").count("Largest: my -0.5, parcel 0.5") == 2
     words = [(a["class"], a["style"]) for a in page.all("span")][:4]
     # A third of the largest weight is a third of the strongest tint, 60 %.
     assert words == [("word", "--w:20%"), ("word", "--w:60%"), ("word", "--w:60%"),
