@@ -51,7 +51,7 @@ def test_an_ablation_from_config_to_table(command, tmp_path):
     after = stamps(work)
     assert all(after[path] == stamp for path, stamp in first.items())
     assert {p.name for p in work.iterdir()} == {
-        "ablation.json", "runs", *(f"table.{name}" for name in FORMATS)
+        "ablation.json", "openings.jsonl", "runs", *(f"table.{name}" for name in FORMATS)
     }  # fmt: skip
     assert not list(work.rglob("checkpoints"))
     check_records(work)

@@ -111,7 +111,8 @@ def test_a_label_out_of_range(refused, monkeypatch, wrong):
 
     monkeypatch.setattr(Dataset, "_columns", columns)
     refused(
-        rf"label {wrong} of example 'train-0+\d+' of split 'train' is outside 0..7", data_dir=None
+        rf"'label' of example 'train-0+\d+' of split 'train': {wrong} is outside 0..7",
+        data_dir=None,
     )
 
 

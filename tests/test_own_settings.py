@@ -6,14 +6,16 @@ import jax
 import numpy as np
 import pytest
 
+from mmfuse.tasks import make_task
 from mmfuse.train import TrainSettings, make_program
-from tests.programs import Linear, data, orders, start
+from tests.programs import CLASSES, Linear, data, orders, start
 
+TASK = make_task({"task": "classification", "classes": CLASSES})
 LR, DECAY = (1e-3, 1e-2, 1e-1), (0.5, 0.0, 2.0)
 
 
 def trained(settings, seeds, own=None):
-    program = make_program(Linear(), "classification", settings, 4, own)
+    program = make_program(Linear(), TASK, settings, 4, own)
     order = orders(seeds)
     state = start(program, seeds)
     live = np.ones(len(order), bool)
@@ -41,8 +43,5 @@ def test_each_replica_is_the_run_with_its_settings(optimizer, schedule, warmup):
 
 def test_without_own_settings_the_state_is_as_it_always_was():
     settings = TrainSettings(epochs=1)
-    names = [
-        str(type(x))
-        for x in start(make_program(Linear(), "classification", settings, 4), [0]).opt_state
-    ]
+    names = [str(type(x)) for x in start(make_program(Linear(), TASK, settings, 4), [0]).opt_state]
     assert not any("Hyperparam" in name for name in names)
