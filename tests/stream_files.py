@@ -46,9 +46,9 @@ def line(view, turns, who=("YOU", "THEM"), target=0) -> str:
     )
 
 
-def calls() -> dict[str, np.ndarray]:
+def calls(split_sizes: dict[str, tuple] = CALLS) -> dict[str, np.ndarray]:
     """The arrays of the packed file; the last call has lowest and highest in their order."""
-    rng, sizes = np.random.default_rng(1), [n for of in CALLS.values() for n in of]
+    rng, sizes = np.random.default_rng(1), [n for of in split_sizes.values() for n in of]
     rows = sum(sizes)
     voice = rng.normal(50, 10, (rows, 29)).astype(np.float32)
     voice[:, 1], voice[:, 2] = voice[:, 0] + 20, voice[:, 0] - 20
@@ -60,7 +60,7 @@ def calls() -> dict[str, np.ndarray]:
     said = [f"Call {i} is naïve, {WORDS[i % 16]} and {WORDS[i % 5]}.".encode() for i in range(rows)]
     return {
         "call": np.array([f"2015_{i}" for i in range(len(sizes))]),
-        "split": np.array([split for split, of in CALLS.items() for _ in of]),
+        "split": np.array([split for split, of in split_sizes.items() for _ in of]),
         "n_sentences": np.array(sizes, np.int32),
         "audio_feat": np.where(defined, voice, 0),
         "audio_defined": np.packbits(defined, axis=1),
@@ -74,10 +74,10 @@ def write_calls(root: Path, **changed: np.ndarray) -> None:
     np.savez(place(root, maec.PACKED), **calls() | changed)
 
 
-def pieces(seed: int) -> dict[str, list[np.ndarray]]:
+def pieces(seed: int, steps: dict[str, tuple] = PIECES) -> dict[str, list[np.ndarray]]:
     """Rolls with 0 to 6 notes a step."""
     rng, found = np.random.default_rng(seed), {}
-    for split, lengths in PIECES.items():
+    for split, lengths in steps.items():
         rolls = [np.zeros((n, 88), np.uint8) for n in lengths]
         for roll in rolls:
             for keys in roll:
@@ -96,15 +96,21 @@ def write_pieces(root: Path, **changed: list) -> None:
         scipy.io.savemat(place(root, source), cells)
 
 
-def reviews() -> dict[str, np.ndarray]:
-    texts = np.array([f"味道{i}，很好" if i % 3 else f'太慢了 {i}，"差"' for i in range(40)])
+def reviews(tenths: int = 4) -> dict[str, np.ndarray]:
+    texts = np.array(
+        [f"味道{i}，很好" if i % 3 else f'太慢了 {i}，"差"' for i in range(10 * tenths)]
+    )
     texts[7] = texts[21]
-    split = np.array(["train"] * 32 + ["valid"] * 4 + ["test"] * 4)
-    return {"text": texts, "label": (np.arange(40) % 3 > 0).astype(np.int8), "split": split}
+    split = np.repeat(["train", "valid", "test"], [8 * tenths, tenths, tenths])
+    return {
+        "text": texts,
+        "label": (np.arange(10 * tenths) % 3 > 0).astype(np.int8),
+        "split": split,
+    }
 
 
-def write_reviews(root: Path, **changed: np.ndarray) -> None:
-    columns = reviews()
+def write_reviews(root: Path, tenths: int = 4, **changed: np.ndarray) -> None:
+    columns = reviews(tenths)
     np.savez(place(root, waimai_10k.PACKED), **columns | changed)
     rows = [
         f'{label},"{text.replace(chr(34), chr(34) * 2)}"'
@@ -112,6 +118,19 @@ def write_reviews(root: Path, **changed: np.ndarray) -> None:
     ]
     table = "\n".join(["label,review", *rows]) + "\n"
     place(root, waimai_10k.TABLE).write_text(table, encoding="utf-8-sig")
+
+
+def fabricate(root: Path) -> Path:
+    """Writes all of them below ``root``, large enough to train a batch on, and returns it."""
+    write_dialogues(root)
+    spoken = calls({"train": (30, 30), "valid": (9,), "test": (9,)})
+    said = [" ".join(f"said{10 * i + j}" for j in range(10)).encode() for i in range(78)]
+    spoken["sentence_utf8"] = np.frombuffer(b"".join(said), np.uint8)
+    spoken["sentence_offset"] = np.cumsum([0, *map(len, said)]).astype(np.int32)
+    write_calls(root, **spoken)
+    write_pieces(root, **pieces(0, {"train": (99, 99), "valid": (40,), "test": (20,)}))
+    write_reviews(root, 8)
+    return root
 
 
 def trust(root: Path, monkeypatch) -> None:
