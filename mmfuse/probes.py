@@ -55,15 +55,15 @@ def read(workdir: Workdir) -> dict[str, dict[str, Any] | None]:
 def _load(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        version, rows = content["format"], content["rows"]
-    except (ValueError, TypeError, KeyError) as error:
+        version, rows = content["format"], content["rows"].items()
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
             f"'{file}' is damaged ({type(error).__name__}); remove it and probe again"
         ) from error
     if version != FORMAT:
         raise InputError(f"'{file}' has format {version}; this version of mmfuse reads {FORMAT}")
     shared = {key: content.pop(key) for key in MACHINE if key in content}  # of older versions
-    return content | {"rows": {row: shared | entry for row, entry in rows.items()}}
+    return content | {"rows": {row: shared | entry for row, entry in rows}}
 
 
 def current(

@@ -31,8 +31,9 @@ def test_writes_the_page_and_its_csv_without_jax(workdir):
     assert (done.returncode, done.stdout.decode(), done.stderr) == (0, f"{page}\n", b"")
     check_page(page.read_text())
     files = {path.name for path in (workdir / "report_csv").iterdir()}
-    assert files == {"forest.csv", "pareto-parameters.csv", "curves-accuracy.csv",
-                     "curves-loss.csv", "confusion.csv"}  # fmt: skip
+    assert files == {"forest.csv", "pareto-parameters.csv", "pareto-memory.csv",
+                     "pareto-train-time.csv", "curves-accuracy.csv", "curves-loss.csv",
+                     "confusion.csv"}  # fmt: skip
     assert (workdir / "report_csv" / "forest.csv").read_text().startswith("method,difference_n,")
 
 
@@ -65,12 +66,13 @@ def test_mistakes(workdir, monkeypatch, capsys, arguments, said):
     assert not (workdir / "report.html").exists()
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"rows": []}'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"rows": []}', '{"format": 1, "rows": []}'])
 def test_damaged_probes(workdir, monkeypatch, capsys, content):
     write_probes(workdir)
     (workdir / "probes" / "noise.json").write_text(content)
     assert _main(monkeypatch, f"--workdir={workdir}") == 2
-    assert "noise.json' is damaged; remove it and probe again" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "noise.json' is damaged (" in said and "); remove it and probe again" in said
 
 
 def test_something_in_the_way(workdir, monkeypatch, capsys):

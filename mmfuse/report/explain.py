@@ -21,7 +21,7 @@ from mmfuse.summary import Table
 SIDE = 160  # pixels of a map from tokens to tokens
 HOW = (
     "Attention: the stronger the colour, the more weight. Integrated gradients: orange or red "
-    "speaks for the predicted class, blue against it."
+    "speaks for the predicted class, or lifts the predicted number; blue speaks against it."
 )
 
 
