@@ -9,7 +9,7 @@ import shlex
 import signal
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -20,6 +20,7 @@ from mmfuse.config import apply_override, load_config
 from mmfuse.errors import InputError, ReportError, nearest
 from mmfuse.lock import WorkdirBusy
 from mmfuse.processes import largest
+from mmfuse.record import write_atomic
 from mmfuse.store import Store
 
 BAD_INPUT, SOME_FAILED = 2, 3
@@ -95,6 +96,22 @@ def load(spec: str, overrides: list[tuple[str, str]]) -> tuple[ConfigDict, Ablat
     for path, value in overrides:
         apply_override(config, path, value)
     return config, resolve(config)
+
+
+def page_of_workdirs(
+    program: str, doc: str, argv: list[str], make: Callable[[list[str]], Iterable[str]]
+) -> int:
+    """A command that writes the lines ``make`` returns for workdirs, into a file or to stdout."""
+    parser = Parser(prog=program, description=doc)
+    parser.add_argument("workdirs", nargs="+", metavar="WORKDIR")
+    parser.add_argument("--into", help="the file to write")
+    args = parser.parse_args(argv)
+    page = "\n".join(make(args.workdirs)) + "\n"
+    if args.into:
+        write_atomic(args.into, page)
+    else:
+        sys.stdout.write(page)
+    return 0
 
 
 def command(program: str, argv: list[str], also: tuple[str, ...] = ()) -> str:

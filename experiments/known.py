@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -26,7 +25,6 @@ from experiments import cli
 from experiments.reach import ERRORS, MARGIN, Task, bounds, verdict
 from mmfuse.data.helpdesk_factors import VARIANTS, additive_accuracy, joint, pooled
 from mmfuse.errors import InputError
-from mmfuse.record import write_atomic
 from mmfuse.stats import Summary, summary
 from mmfuse.tables import escape_markdown
 from mmfuse.workdir import Workdir
@@ -59,16 +57,9 @@ class Variant:
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit code."""
-    parser = cli.Parser(prog="experiments.known", description=__doc__)
-    parser.add_argument("workdirs", nargs="+", metavar="WORKDIR")
-    parser.add_argument("--into", help="the file to write")
-    args = parser.parse_args(argv)
-    page = "\n".join(_page([read(folder) for folder in args.workdirs])) + "\n"
-    if args.into:
-        write_atomic(args.into, page)
-    else:
-        sys.stdout.write(page)
-    return 0
+    return cli.page_of_workdirs(
+        "experiments.known", __doc__, argv, lambda folders: _page([read(f) for f in folders])
+    )
 
 
 def read(folder: str) -> Variant:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -22,7 +21,6 @@ from experiments import cli
 from mmfuse.errors import InputError
 from mmfuse.fusion import FUSIONS
 from mmfuse.fusion.about import about
-from mmfuse.record import write_atomic
 from mmfuse.stats import Summary, summary
 from mmfuse.workdir import Workdir
 
@@ -54,16 +52,9 @@ class Task:
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit code."""
-    parser = cli.Parser(prog="experiments.reach", description=__doc__)
-    parser.add_argument("workdirs", nargs="+", metavar="WORKDIR")
-    parser.add_argument("--into", help="the file to write")
-    args = parser.parse_args(argv)
-    page = "\n".join(_page([read(folder) for folder in args.workdirs])) + "\n"
-    if args.into:
-        write_atomic(args.into, page)
-    else:
-        sys.stdout.write(page)
-    return 0
+    return cli.page_of_workdirs(
+        "experiments.reach", __doc__, argv, lambda folders: _page([read(f) for f in folders])
+    )
 
 
 def read(folder: str) -> Task:

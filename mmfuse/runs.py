@@ -88,59 +88,76 @@ def finish(
     opened = {"test_openings": workdir.note_opening(opening) if first() else []}
     batches = dataset.open_test(built.settings.eval_batch, **opening)
     scores, predicted = predict(executables, dataset.task, run.selection.params, batches)
-    common = setting.common()
     records = []
     if not first():
         return records
-    for lane, seed in enumerate(seeds):
-        good = diverged[lane] < 0
-        folder = workdir.seed(built.row.name, seed)
-        params = jax.tree.map(lambda x, lane=lane: x[lane], run.selection.params)
-        record = common | {
-            "row": built.row.name,
-            "seed": seed,
-            "status": "done" if good else "diverged",
-            "diverged_at": None if good else int(diverged[lane]),
-            "config": config_of(setting.ablation, built),
-            "row_config": built.row.differs,
-            "metrics": {
-                "valid": run.curves["valid"][run.selection.epoch[lane]][lane] if good else {},
-                "test": scores[lane] if good else {},
-            },
-            "curves": {
-                split: [epoch[lane] for epoch in curve if epoch[lane] is not None]
-                for split, curve in run.curves.items()
-            },
-            "selected": {
-                "epoch": run.selection.epoch[lane],
-                "step": run.selection.step[lane],
-                "by": selected_by(built.settings.select),
-            },
+    group = (
+        setting.common()
+        | _of_row(setting, built, seeds)
+        | {
             "test_opening": opening,
-            "parameters": built.parameters,
-            "flops_per_example": built.flops,
-            "budget_missed": built.row.budget_missed,
-            "reads": list(built.reads),
-            "reference_row": dataset.card.get("optima", {}).get("+".join(built.reads)),
-            "memory": {"activation_bytes_per_example": built.activation_bytes},
-            "fusion_sha256": sha256_file(inspect.getfile(type(built.model.fusion))),
-            "replica_width": len(seeds),
-            "seeds_in_group": list(seeds),
             "clock": clock | {"train_seconds": run.seconds} | opened,
-            "params_sha256": _save(folder / "params.npz", params),
-            "predictions_sha256": _save(
-                folder / "predictions.npz",
-                {
-                    "output": jax.tree.map(lambda x, lane=lane: x[lane], predicted["output"]),
-                    "label": predicted["label"],
-                },
-            ),
         }
-        record["config_sha256"] = sha256_json(record["config"])
+    )
+    for lane, seed in enumerate(seeds):
+        folder = workdir.seed(built.row.name, seed)
+        params, output = (
+            jax.tree.map(lambda x, lane=lane: x[lane], tree)
+            for tree in (run.selection.params, predicted["output"])
+        )
+        kept = {"output": output, "label": predicted["label"]}
+        record = (
+            group
+            | _of_seed(run, lane, int(diverged[lane]), scores[lane])
+            | {
+                "seed": seed,
+                "params_sha256": _save(folder / "params.npz", params),
+                "predictions_sha256": _save(folder / "predictions.npz", kept),
+            }
+        )
+        record["selected"]["by"] = selected_by(built.settings.select)
         report("finished", record)
         workdir.write_record(record)
         records.append(record)
     return records
+
+
+def _of_row(setting: Setting, built: Built, seeds: tuple[int, ...]) -> dict[str, Any]:
+    """The fields of a record that all seeds of a row and group share."""
+    config = config_of(setting.ablation, built)
+    return {
+        "row": built.row.name,
+        "config": config,
+        "config_sha256": sha256_json(config),
+        "row_config": built.row.differs,
+        "parameters": built.parameters,
+        "flops_per_example": built.flops,
+        "budget_missed": built.row.budget_missed,
+        "reads": list(built.reads),
+        "reference_row": setting.dataset.card.get("optima", {}).get("+".join(built.reads)),
+        "memory": {"activation_bytes_per_example": built.activation_bytes},
+        "fusion_sha256": sha256_file(inspect.getfile(type(built.model.fusion))),
+        "replica_width": len(seeds),
+        "seeds_in_group": list(seeds),
+    }
+
+
+def _of_seed(run: Run, lane: int, diverged_at: int, score: dict) -> dict[str, Any]:
+    """What became of one replica; one that diverged, at a step >= 0, has no score."""
+    good, epoch = diverged_at < 0, run.selection.epoch[lane]
+    return {
+        "status": "done" if good else "diverged",
+        "diverged_at": None if good else diverged_at,
+        "metrics": {
+            "valid": run.curves["valid"][epoch][lane] if good else {},
+            "test": score if good else {},
+        },
+        "curves": {
+            split: [each[lane] for each in curve if each[lane] is not None]
+            for split, curve in run.curves.items()
+        },
+        "selected": {"epoch": epoch, "step": run.selection.step[lane]},
+    }
 
 
 def _save(path, params) -> str:
