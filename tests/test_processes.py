@@ -17,7 +17,8 @@ from mmfuse.data.loader import epoch_order
 from mmfuse.errors import InputError
 from mmfuse.parallel import Devices
 from tests import tiny
-from tests.commands import surroundings  # noqa: F401 - a fixture
+
+pytest_plugins = ["tests.commands"]
 
 CONFIG = """
 from tests import tiny
