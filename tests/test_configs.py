@@ -39,7 +39,18 @@ ARGUMENTS = {  # a config that is not named here is tried without one
     "youtube": ["", "smoke"],
     "mustard": ["", "4", "smoke"],
     "dialogue": ["", "picture", "response", "generation", "reviews", "smoke"],
-    "next_step": ["", "jsb", "nottingham", "calls", "words", "smoke"],
+    "next_step": [
+        "",
+        "jsb",
+        "nottingham",
+        "calls",
+        "words",
+        "digits",
+        "digits-image",
+        "digits-sound",
+        "digits-word",
+        "smoke",
+    ],
 }
 RAW = (avmnist_files, pair_files, sequence_files, stream_files)  # what fabricates upstream files
 SIZES = {"n_train": 48, "n_valid": 8, "n_test": 16}  # where a builder can be told

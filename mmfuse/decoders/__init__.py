@@ -9,9 +9,15 @@ the input than the fusion does.
 from mmfuse.decoders.picture import PictureCNN
 from mmfuse.decoders.pointer import MatchingHead, PointerHead
 from mmfuse.decoders.pooled import PooledHead
-from mmfuse.decoders.sequence import LSTMSound, LSTMWords, TransformerSound, TransformerWords
+from mmfuse.decoders.sequence import (
+    LSTMSound,
+    LSTMWords,
+    RecurrentSound,
+    TransformerSound,
+    TransformerWords,
+)
 
 __all__ = [
     "LSTMSound", "LSTMWords", "MatchingHead", "PictureCNN", "PointerHead", "PooledHead",
-    "TransformerSound", "TransformerWords",
+    "RecurrentSound", "TransformerSound", "TransformerWords",
 ]  # fmt: skip

@@ -113,8 +113,34 @@ class TransformerWords(nn.Module):
         return nn.Dense(self.vocabulary, name="affine")(y)
 
 
+class RecurrentSound(nn.Module):
+    """All frames from the fused tokens alone, ``W y_t + b`` of an ``AttendingLSTM`` over time.
+
+    ``x_t`` is the sinusoidal position t and holds nothing of the sound: what is computed in
+    training is what is generated, and the output is the mean of the frames given the input.
+    """
+
+    bands: int
+    features: int = 128
+    embed: int = 16
+    heads: int = 1
+
+    @nn.compact
+    def __call__(
+        self, fused: Fused, encoded: object, given: dict[str, Array], *, train: bool = False
+    ) -> jax.Array:
+        """``given["previous"]`` [B, T, bands], of which the shape alone counts -> [B, T, bands]."""
+        size, steps = given["previous"].shape[:2]
+        x = jnp.asarray(sinusoidal_positions(steps, self.embed), fused.tokens.dtype)
+        x = jnp.broadcast_to(x[None], (size, *x.shape))
+        core = AttendingLSTM(self.features, self.heads, name="decoder")
+        return nn.Dense(self.bands, name="affine")(core(x, fused, train=train))
+
+
 class LSTMSound(nn.Module):
     """The next frame, ``W y_t + b`` of an ``AttendingLSTM`` over frames."""
+
+    feedback = True  # it is given what was to be generated before
 
     bands: int
     features: int = 128
@@ -131,6 +157,8 @@ class LSTMSound(nn.Module):
 
 class TransformerSound(nn.Module):
     """The next frame, ``W y_t + b`` of an ``AttendingTransformer`` over frames."""
+
+    feedback = True
 
     bands: int
     features: int = 128
