@@ -7,7 +7,7 @@ the judge that reads generated pictures and sounds, and reference values on the 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ import numpy as np
 
 from mmfuse.data import audio, avmnist, avmnist_recipe, avmnist_sources, digit_chain
 from mmfuse.data.helpdesk_factors import MODALITIES, bayes_accuracy
-from mmfuse.data.judge import Judge, fit_judge
+from mmfuse.data.judge import fit_judge
 from mmfuse.data.onecommon_turns import END, STOP, Words
 from mmfuse.data.text import Vocabulary
 
@@ -117,41 +117,40 @@ def line(name: str, **values: float) -> list[Facts]:
     return [{"name": name, "metric": metric, "value": value} for metric, value in values.items()]
 
 
-def _class(material: Mapping[str, Material], test: Drawn, table: np.ndarray, folder: Path) -> Facts:
+def _class(
+    materials: Mapping[str, Material], test: Drawn, table: np.ndarray, folder: Path
+) -> Facts:
     return {"references": _pairs(table, "accuracy")}
 
 
-def _image(material: Mapping[str, Material], test: Drawn, table: np.ndarray, folder: Path) -> Facts:
-    train, seen = material["train"], material["test"]
-    judge = fit_judge(
-        train.pictures[:JUDGED] / np.float32(255), train.written[:JUDGED], **JUDGES["image"]
-    )
-    made = _expected(train.pictures / np.float32(255), train.written, test, table)
-    true = seen.pictures[test.target] / np.float32(255)
-    p = made.clip(TINY, 1 - TINY)
-    nll = -(true * np.log(p) + (1 - true) * np.log(1 - p)).sum(axis=(1, 2)).mean()
-    rmse = float(np.sqrt(np.square(made - true).mean()))
-    known = {"nll": float(nll), "rmse": rmse, "recognised": judge.accuracy(made, test.digits[1:])}
-    return _judged(judge, seen.pictures / np.float32(255), seen.written, folder, known, table)
+def _image(
+    materials: Mapping[str, Material], test: Drawn, table: np.ndarray, folder: Path
+) -> Facts:
+    clean = {s: (m.pictures / np.float32(255), m.written) for s, m in materials.items()}
+
+    def nll(mean: np.ndarray, true: np.ndarray) -> float:
+        p = mean.clip(TINY, 1 - TINY)
+        each = -(true * np.log(p) + (1 - true) * np.log(1 - p))
+        return float(each.sum(axis=(1, 2)).mean())
+
+    return _generated("image", clean, nll, test, table, folder)
 
 
-def _sound(material: Mapping[str, Material], test: Drawn, table: np.ndarray, folder: Path) -> Facts:
-    train, seen = material["train"], material["test"]
-    scale = {"mean": float(train.frames.mean()), "std": float(train.frames.std())}
-    sound = scale | {"sample_rate": avmnist_sources.SAMPLE_RATE, "n_fft": N_FFT, "hop": HOP}
-    judge = fit_judge(scaled(train.frames, scale), train.spoken, **JUDGES["sound"])
-    made = _expected(scaled(train.frames, scale), train.spoken, test, table)
-    mse = float(np.square(made - scaled(seen.frames[test.target], scale)).mean())
-    known = {
-        "rmse": mse**0.5,
-        "nll": float(np.log(2 * np.pi * np.e * mse) / 2),
-        "recognised": judge.accuracy(made, test.digits[1:]),
-    }
-    clean = scaled(seen.frames, scale)
-    return {"sound": sound} | _judged(judge, clean, seen.spoken, folder, known, table)
+def _sound(
+    materials: Mapping[str, Material], test: Drawn, table: np.ndarray, folder: Path
+) -> Facts:
+    frames = materials["train"].frames
+    scale = {"mean": float(frames.mean()), "std": float(frames.std())}
+    clean = {s: (scaled(m.frames, scale), m.spoken) for s, m in materials.items()}
+
+    def nll(mean: np.ndarray, true: np.ndarray) -> float:
+        return float(np.log(2 * np.pi * np.e * np.square(mean - true).mean()) / 2)
+
+    how = {"sample_rate": avmnist_sources.SAMPLE_RATE, "n_fft": N_FFT, "hop": HOP}
+    return {"sound": scale | how} | _generated("sound", clean, nll, test, table, folder)
 
 
-def _word(material: Mapping[str, Material], test: Drawn, table: np.ndarray, folder: Path) -> Facts:
+def _word(materials: Mapping[str, Material], test: Drawn, table: np.ndarray, folder: Path) -> Facts:
     following = test.digits[1:]
     chance = digit_chain.posterior(table, test.shown)[np.arange(len(following)), following]
     letters = sum(len(NAMES[digit]) + 1 for digit in following)
@@ -163,6 +162,35 @@ def _word(material: Mapping[str, Material], test: Drawn, table: np.ndarray, fold
 STATED = {"class": _class, "image": _image, "sound": _sound, "word": _word}
 
 
+def _generated(
+    target: str,
+    clean: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    nll: Callable[[np.ndarray, np.ndarray], float],
+    test: Drawn,
+    table: np.ndarray,
+    folder: Path,
+) -> Facts:
+    """The judge, put beside the dataset's files, and the references of a generated target.
+
+    ``clean`` has the clean examples of each split and their digits, ``nll`` is that of the loss.
+    """
+    x, digits = clean["train"]
+    judge = fit_judge(x[:JUDGED], digits[:JUDGED], **JUDGES[target])
+    accuracy = judge.accuracy(*clean["test"])
+    made, true = _expected(x, digits, test, table), clean["test"][0][test.target]
+    known = {
+        "nll": nll(made, true),
+        "rmse": float(np.sqrt(np.square(made - true).mean())),
+        "recognised": judge.accuracy(made, test.digits[1:]),
+    }
+    return {
+        "judge": judge.save(folder) | {"accuracy": accuracy},
+        "references": line("Judge on clean test examples", recognised=accuracy)
+        + line("Mean of the next example given the shown digits", **known)
+        + _pairs(table, "recognised"),
+    }
+
+
 def _expected(clean: np.ndarray, digits: np.ndarray, test: Drawn, table: np.ndarray) -> np.ndarray:
     """The mean of what comes next given what is shown: no output has a smaller expected loss.
 
@@ -171,21 +199,3 @@ def _expected(clean: np.ndarray, digits: np.ndarray, test: Drawn, table: np.ndar
     means = np.stack([clean[digits == digit].mean(axis=0) for digit in range(digit_chain.DIGITS)])
     weights = digit_chain.posterior(table, test.shown).astype(np.float32)
     return np.tensordot(weights, means, axes=1)
-
-
-def _judged(
-    judge: Judge,
-    clean: np.ndarray,
-    digits: np.ndarray,
-    folder: Path,
-    known: Mapping[str, float],
-    table: np.ndarray,
-) -> Facts:
-    """The judge, beside the dataset's files, and the references of a generated target."""
-    accuracy = judge.accuracy(clean, digits)
-    return {
-        "judge": judge.save(folder) | {"accuracy": accuracy},
-        "references": line("Judge on clean test examples", recognised=accuracy)
-        + line("Mean of the next example given the shown digits", **known)
-        + _pairs(table, "recognised"),
-    }
