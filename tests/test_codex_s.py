@@ -42,8 +42,9 @@ def write(root, monkeypatch, graph=GRAPH, typed=TYPED):
 def test_a_triple_is_asked_in_both_directions(folder, tmp_path):
     builder = prepared("codex_s", folder, tmp_path / "data")
     first, turned, *others = rows(builder, "train")
-    assert [builder.info.splits[split].num_examples for split in SPLITS] == [8, 2, 2]
-    assert (first["id"], turned["id"]) == (b"train-0-tail", b"train-0-head")
+    assert [builder.info.splits[split].num_examples for split in SPLITS] == [6, 2, 2]
+    assert (first["id"], turned["id"]) == (b"train-0", b"train-1")
+    assert [row["id"] for row in rows(builder, "test")] == [b"test-0-tail", b"test-0-head"]
     asked = [[*row["entity"], *row["relation"], row["label"]] for row in (first, turned)]
     assert asked == [[0, 0, 1], [1, 2, 0]]
     assert [row["label_group"] for row in (first, turned)] == [0, 2]
@@ -54,7 +55,26 @@ def test_a_triple_is_asked_in_both_directions(folder, tmp_path):
     assert (absent["types"], absent["type_ids"].size) == (b"", 0)
     card = builder.info.metadata
     assert (card["entities"], card["groups"], card["relations"]) == (4, 4, ["P1", "P2"])
+    assert card["group_names"] == ["P1", "P2", "P1 reversed", "P2 reversed"]
     assert card["ids"]["type_ids of an entity, at most"] == 2
+
+
+def test_training_asks_a_question_once_for_all_its_answers(folder, tmp_path):
+    builder = prepared("codex_s", folder, tmp_path / "data")
+    asked = {
+        (row["entity"][0], row["relation"][0]): (row["label"], told(row))
+        for row in rows(builder, "train")
+    }
+    assert asked == {  # Q9, Q10, Q11, Q12 are 0 to 3; P1, P2 reversed are 2, 3
+        (0, 0): (1, {1, 2}), (1, 2): (0, {0, 3}), (2, 2): (0, {0}),
+        (1, 1): (0, {0}), (0, 3): (1, {1}), (3, 0): (1, {1}),
+    }  # fmt: skip
+    assert all(label in answers for label, answers in asked.values())
+    assert not any(told(row) for split in ("valid", "test") for row in rows(builder, split))
+
+
+def told(row):
+    return left_out({"label_filter": row["label_answers"]}, 4)
 
 
 def test_the_filter_knows_all_splits_and_training_holds_none(folder, tmp_path):
@@ -73,6 +93,15 @@ def test_labels_alone(folder, tmp_path):
     assert rows(builder, "train")[0]["types"] == b"human; city"
     with pytest.raises(InputError, match="did you mean 'labels'"):
         codex_s.CodexSConfig(types="label")
+
+
+def test_chinese_labels_leave_out_what_has_none(tmp_path, monkeypatch):
+    monkeypatch.delenv(raw.ENVIRONMENT, raising=False)
+    write(tmp_path / "raw", monkeypatch, typed=TYPED | {"type_label_zh": np.array(["人", ""])})
+    builder = prepared("codex_s", tmp_path / "raw", tmp_path / "data", types="labels_zh")
+    first, turned, *_ = rows(builder, "train")  # Q9 is both, Q10 a city
+    assert (first["types"].decode(), turned["types"]) == ("人", b"")
+    assert first["type_ids"].tolist() == [0, 1]
 
 
 def test_preparing_twice_gives_the_same_bytes(folder, tmp_path):
@@ -106,7 +135,7 @@ def test_a_pair_beyond_the_lists_is_refused(pair, tmp_path, monkeypatch):
         prepared("codex_s", tmp_path, tmp_path / "data")
 
 
-def test_it_is_a_ranking_to_the_loader(folder, tmp_path):
+def test_it_is_a_task_of_links_to_the_loader(folder, tmp_path):
     preprocess = {
         "entity": {"name": "identity", "size": 4},
         "relation": {"name": "identity", "size": 4},
@@ -118,6 +147,7 @@ def test_it_is_a_ranking_to_the_loader(folder, tmp_path):
     batch = next(dataset.open_test(4, run="test", purpose="test"))
     assert batch["label"]["entity"].tolist() == [0, 2, 2, 2]  # padded with the last
     assert batch["label"]["filter"].shape == (4, 1)
+    assert batch["given"]["relation"].tolist() == [1, 3, 3, 3]
     assert not batch["masks"]["types"][0].any()  # of Q11 nothing is known
 
 
@@ -148,7 +178,7 @@ def test_the_real_examples_have_filters_and_types(real, raw_data, monkeypatch):
     packed, folder = real
     monkeypatch.delenv(raw.ENVIRONMENT, raising=False)
     builder = prepared("codex_s", raw_data, folder)
-    assert [builder.info.splits[s].num_examples for s in SPLITS] == [65_776, 3_654, 3_656]
+    assert [builder.info.splits[s].num_examples for s in SPLITS] == [11_867, 3_654, 3_656]
     test, together = rows(builder, "test"), np.concatenate([packed[n.lower()] for n in FILES])
     for row in (test[0], test[1], test[-1]):
         given, relation = row["entity"][0], row["relation"][0]
@@ -158,3 +188,5 @@ def test_the_real_examples_have_filters_and_types(real, raw_data, monkeypatch):
         assert row["label"] in left_out(row, 2_034)
     assert all(row["types"] for row in test)
     assert builder.info.metadata["ids"]["type_ids of an entity, at most"] == 13
+    asked = rows(builder, "train")
+    assert sum(len(left_out({"label_filter": r["label_answers"]}, 2_034)) for r in asked) == 65_776

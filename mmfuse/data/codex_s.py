@@ -1,8 +1,9 @@
 """``codex_s``: the small CoDEx knowledge graph of Wikidata, to predict what is missing in a triple.
 
 Every triple asks two questions: (head, relation) -> tail, and with the reciprocal relation (tail,
-relation + R) -> head. The structure comes from upstream's text files; the packed npz adds the types
-of the entities, which are this graph's text.
+relation + R) -> head; training asks each question once, for all its answers. The structure comes
+from upstream's text files; the packed npz adds the types of the entities, which are this graph's
+text.
 """
 
 from __future__ import annotations
@@ -17,11 +18,18 @@ import tensorflow_datasets as tfds
 
 from mmfuse.data import builder, raw, safe
 from mmfuse.data.fields import check_choice
-from mmfuse.data.graph import Filter, Triple, numbered, packed_bits, read_triples
+from mmfuse.data.graph import (
+    Filter,
+    Triple,
+    asked_once,
+    frequency,
+    numbered,
+    read_triples,
+)
 from mmfuse.errors import InputError
 
 NAME = "codex_s"
-TEXTS = ("descriptions", "labels")
+TEXTS = ("descriptions", "labels", "labels_zh")
 TRAIN = raw.RawFile(
     "codex_s/train.txt",
     None,
@@ -53,7 +61,8 @@ class CodexSConfig(tfds.core.BuilderConfig):
     """What the text of an entity is.
 
     Attributes:
-      types: "descriptions", a label and a description of each of its types, or "labels" alone.
+      types: "descriptions", a label and a description of each of its types, "labels" alone, or
+        "labels_zh", the Chinese labels of the 383 of 502 types that have one.
     """
 
     name: str = ""
@@ -69,8 +78,8 @@ class CodexS(builder.RawBuilder):
 
     Features: ``entity`` int32 [1], the end that is given; ``relation`` int32 [1], below R from head
     to tail, R and more from tail to head; ``types``, a text on the given entity, and ``type_ids``
-    int32 [K], the same types by number; ``label``, the other end. ``label_filter`` and
-    ``label_group`` (the relation) are for the task "ranking".
+    int32 [K], the same types by number; ``label``, the other end. ``label_filter``,
+    ``label_answers`` and ``label_group`` (the relation) are for the task "links".
     """
 
     CONFIG = CodexSConfig
@@ -89,6 +98,7 @@ class CodexS(builder.RawBuilder):
             "type_ids": builder.array(None, dtype=np.int32),
             "label": builder.array(dtype=np.int64),
             "label_filter": builder.array(None, dtype=np.uint8),
+            "label_answers": builder.array(None, dtype=np.uint8),
             "label_group": builder.array(dtype=np.int64),
         }
 
@@ -96,13 +106,14 @@ class CodexS(builder.RawBuilder):
         """What it is, whose, and what to beware of."""
         return {
             "name": NAME,
-            "task": "ranking",
+            "task": "links",
             "modalities": ["entity", "relation", "type_ids", "types"],
             "source": "github.com/tsafavi/codex@3132e426c2a6, data/triples/codex-s and data/types",
             "licence": "MIT; the content is from Wikidata, CC0",
             "citation": "Safavi & Koutra 2020, CoDEx: A Comprehensive Knowledge Graph Completion "
             "Benchmark (EMNLP)",
-            "split_rule": "upstream's; each triple gives two examples, one in each direction",
+            "split_rule": "upstream's; each triple is asked in both directions, in training each "
+            "question once for all its triples",
             "traps": [
                 "Ranks are filtered by the triples of all three splits, also on the validation "
                 "split, as is usual; training examples hold no filter.",
@@ -129,6 +140,8 @@ class CodexS(builder.RawBuilder):
             entities=len(entities),
             groups=2 * len(relations),
             relations=relations,
+            group_names=[*relations, *(f"{relation} reversed" for relation in relations)],
+            references=frequency(asked["train"], asked["test"], known, 2 * len(relations)),
             ids={
                 "entity": len(entities),
                 "relation": 2 * len(relations),
@@ -136,7 +149,14 @@ class CodexS(builder.RawBuilder):
                 "type_ids of an entity, at most": max(map(len, types.ids)),
             },
         )
-        return {split: _examples(split, part, known, types) for split, part in asked.items()}
+        return {
+            split: _examples(split, question, types)
+            for split, question in (
+                ("train", asked_once(asked["train"], known.entities)),
+                ("valid", known.asked(asked["valid"])),
+                ("test", known.asked(asked["test"])),
+            )
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +193,8 @@ def read_types(path: Path, entities: list[str], texts: str) -> Types:
     """
     arrays, where = safe.read_npz(path), str(path)
     known = safe.pick(arrays, "entity", where).tolist()
-    label = safe.pick(arrays, "type_label", where).tolist()
+    column = "type_label_zh" if texts == "labels_zh" else "type_label"
+    label = safe.pick(arrays, column, where).tolist()
     told = safe.pick(arrays, "type_description", where).tolist()
     pairs = safe.pick(arrays, "entity_type_pair", where)
     if len(told) != len(label) or pairs.ndim != 2 or pairs.shape[1] != 2 or (
@@ -190,21 +211,19 @@ def read_types(path: Path, entities: list[str], texts: str) -> Types:
             for a, b in zip(label, told, strict=True)]  # fmt: skip
     return Types(
         [np.array(of[name], np.int32) for name in entities],
-        ["; ".join(said[kind] for kind in of[name]) for name in entities],
+        ["; ".join(said[kind] for kind in of[name] if said[kind]) for name in entities],
         len(label),
     )
 
 
-def _examples(split: str, asked: np.ndarray, known: Filter, types: Types) -> Iterator[dict]:
-    empty = packed_bits([], known.entities)
-    for row, (given, relation, answer) in enumerate(asked.tolist()):
-        yield {
-            "id": f"{split}-{row // 2}-{'head' if row % 2 else 'tail'}",
+def _examples(split: str, questions: Iterator[dict], types: Types) -> Iterator[dict]:
+    for row, question in enumerate(questions):
+        given, relation = question.pop("head"), question["label_group"]
+        name = row if split == "train" else f"{row // 2}-{'head' if row % 2 else 'tail'}"
+        yield question | {
+            "id": f"{split}-{name}",
             "entity": np.array([given], np.int32),
             "relation": np.array([relation], np.int32),
             "types": types.texts[given],
             "type_ids": types.ids[given],
-            "label": answer,
-            "label_filter": empty if split == "train" else known.bits(given, relation),
-            "label_group": relation,
         }
