@@ -170,7 +170,9 @@ def test_counting_tails_ranks_as_published_with_the_data(real):
     kinds = np.array([name.partition(":")[0] for name in entities])
     never = {r: kinds != k for r, k in movie_kg.tail_kinds(numbered, kinds, relations).items()}
     known = movie_kg.Filter.of(numbered, len(entities), never)
-    rows = {split: numbered[packed["split_inductive"] == place] for place, split in enumerate(SPLITS)}
+    rows = {
+        split: numbered[packed["split_inductive"] == place] for place, split in enumerate(SPLITS)
+    }
     mrr = frequency(rows["train"], rows["test"], known, len(relations))[0]
     assert (mrr["metric"], mrr["value"]) == ("mrr", pytest.approx(0.397, abs=0.001))
     of = dict(zip(relations, mrr["by_group"], strict=True))

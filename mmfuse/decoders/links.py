@@ -48,7 +48,10 @@ def distances(q: Array, table: Array) -> Array:
 class Link(nn.Module, abc.ABC):
     """What all link heads share: the two tables and the vector of the given end.
 
-    ``dropout`` acts on ``s``.
+    ``dropout`` acts on ``s``. Where ``n3`` is not 0, the loss gets the nuclear 3-norm
+    ``n3 (|s|_3^3 + |r|_3^3 + |o|_3^3) / 3`` of each triple in training (Lacroix et al. 2018,
+    arXiv:1806.07297); ``given["answers"]`` uint8 [B, ceil(E / 8)] names the known ``o`` of a
+    question, one bit each.
 
     Raises:
       InputError: the fused tokens have another width than the tables.
@@ -59,6 +62,7 @@ class Link(nn.Module, abc.ABC):
     features: int
     skip: str = ""
     dropout: float = 0.0
+    n3: float = 0.0
 
     def setup(self):
         """Both tables start normal with standard deviation ``SPREAD``."""
@@ -85,43 +89,23 @@ class Link(nn.Module, abc.ABC):
             s = s + masked_mean(*encoded[self.skip], axis=(1, 2))
         r = self.relation(given["relation"])
         scores = self.scored(self.drop(s, deterministic=not train), r)
-        return self.regularised(scores, s, r, given["answers"]) if train else scores
+        if not train or not self.n3:
+            return scores
+        known = jnp.unpackbits(given["answers"], axis=1)[:, : self.entities].astype(scores.dtype)
+        ends = jnp.sum(known, axis=1) * (self.cubed(s) + self.cubed(r))
+        cubes = ends + known @ self.cubed(self.entity.embedding)
+        return Regularised(scores, {"n3": self.n3 * cubes / 3})
 
     @abc.abstractmethod
     def scored(self, s: Array, r: Array) -> Array:
         """``[B, D], [B, D] -> [B, entities]``."""
-
-    def regularised(self, scores: Array, s: Array, r: Array, answers: Array) -> Array | Regularised:
-        """The scores, and what the head adds to the loss of training."""
-        del s, r, answers
-        return scores
-
-
-class Bilinear(Link):
-    """A link head that is linear in each of its three vectors, with their nuclear 3-norm.
-
-    Where ``n3`` is not 0, the loss gets ``n3 (|s|_3^3 + |r|_3^3 + |o|_3^3) / 3`` for each triple in
-    training (Lacroix et al. 2018, arXiv:1806.07297); ``given["answers"]`` uint8 [B, ceil(E / 8)]
-    names the known ``o`` of the query, one bit an entity.
-    """
-
-    n3: float = 0.0
-
-    def regularised(self, scores: Array, s: Array, r: Array, answers: Array) -> Array | Regularised:
-        """See the class."""
-        if not self.n3:
-            return scores
-        known = jnp.unpackbits(answers, axis=1)[:, : self.entities].astype(scores.dtype)
-        count = jnp.sum(known, axis=1)
-        cubes = count * (self.cubed(s) + self.cubed(r)) + known @ self.cubed(self.entity.embedding)
-        return Regularised(scores, {"n3": self.n3 * cubes / 3})
 
     def cubed(self, x: Array) -> Array:
         """``|x|_3^3``, ``[..., D] -> [...]``."""
         return jnp.sum(jnp.abs(x) ** 3, axis=-1)
 
 
-class DistMult(Bilinear):
+class DistMult(Link):
     """``score_e = sum_i s_i r_i o_ei`` (Yang et al. 2015, arXiv:1412.6575).
 
     A relation and its reciprocal have vectors of their own, so it need not be symmetric.
@@ -132,7 +116,7 @@ class DistMult(Bilinear):
         return (s * r) @ self.entity.embedding.T
 
 
-class ComplEx(Bilinear):
+class ComplEx(Link):
     """``score_e = Re sum_i s_i r_i conj(o_ei)`` (Trouillon et al. 2016, arXiv:1606.06357).
 
     Vectors are complex with ``features / 2`` entries: first the real parts, then the imaginary.
@@ -148,7 +132,7 @@ class ComplEx(Bilinear):
         return complex_product(s, r) @ self.entity.embedding.T
 
     def cubed(self, x: Array) -> Array:
-        """Of the absolute values of complex entries."""
+        """Of complex entries, by their absolute values."""
         real, imaginary = jnp.split(x, 2, axis=-1)
         square = real**2 + imaginary**2
         return jnp.sum(jnp.maximum(square, CLOSE) ** 1.5, axis=-1)

@@ -160,10 +160,13 @@ def test_both_ends_share_one_table():
     rng = np.random.default_rng(9)
     model, batch = tied(build_fusion("identity", modality="entity")), inputs(rng)
     params = model.init(jax.random.key(0), *batch, train=False)["params"]
+    tables = params["encoders_entity"]["head"]  # where it is met first
     assert jax.tree.map(np.shape, params) == {
-        "head": {"entity": {"embedding": (E, D)}, "relation": {"embedding": (R, D)}}
+        "encoders_entity": {
+            "head": {"entity": {"embedding": (E, D)}, "relation": {"embedding": (R, D)}}
+        }
     }
-    table, relation = (np.asarray(params["head"][x]["embedding"]) for x in ("entity", "relation"))
+    table, relation = (np.asarray(tables[name]["embedding"]) for name in ("entity", "relation"))
     s = table[batch[0]["entity"][:, 0]] * batch[1]["entity"]
     r = relation[batch[2]["relation"]]
     expected = np.einsum("bd,bd,ed->be", whole(s), whole(r), whole(table).conj()).real
@@ -178,7 +181,7 @@ def test_a_row_that_does_not_read_the_entity_has_the_table_all_the_same():
     rng, unread = np.random.default_rng(10), build_fusion("unimodal", features=D, modality="types")
     model, batch = tied(unread, skip="entity", n3=0.1), inputs(rng)
     params = model.init(jax.random.key(0), *batch, train=False)["params"]
-    assert set(params) == {"encoders_types", "fusion", "head"}
+    assert set(params) == {"encoders_entity", "encoders_types", "fusion"}
     other = {name: np.array(x) for name, x in batch[0].items()} | {"entity": np.zeros((B, 1), int)}
     found, fused_ = model.apply({"params": params}, *batch, train=True)
     again, _ = model.apply({"params": params}, other, *batch[1:], train=True)
