@@ -38,6 +38,9 @@ def write_codex(root: Path) -> None:
         "type_label": np.array(kinds),
         "type_label_zh": np.array(["人", "城市", ""]),
         "type_description": np.array([f"a {kind} of some place" for kind in kinds]),
+        "relation": np.array(["P1", "P2"]),
+        "valid_negatives": np.array([[0, 0, 5], [3, 1, 8]], np.int32),
+        "test_negatives": np.array([[1, 0, 9], [7, 1, 4]], np.int32),
         "entity_type_pair": np.array([[e, rng.integers(3)] for e in range(ENTITIES)], np.int32),
     }
     np.savez(graph_files.place(root, codex_s.PACKED), **typed)

@@ -19,6 +19,9 @@ GRAPH = {  # Q9 before Q10: by number, not by letter
 }
 TYPED = {
     "entity": np.array(["Q12", "Q11", "Q10", "Q9"]),
+    "relation": np.array(["P2", "P1"]),
+    "valid_negatives": np.array([[3, 1, 1], [2, 0, 0]], np.int32),  # Q9 P1 Q11, Q10 P2 Q12
+    "test_negatives": np.array([[1, 0, 2]], np.int32),  # Q11 P2 Q10
     "type_label": np.array(["human", "city"]),
     "type_description": np.array(["one of us", ""]),
     "entity_type_pair": np.array([[3, 0], [3, 1], [2, 1], [0, 0]], np.int32),  # Q11 has none
@@ -102,6 +105,39 @@ def test_chinese_labels_leave_out_what_has_none(tmp_path, monkeypatch):
     first, turned, *_ = rows(builder, "train")  # Q9 is both, Q10 a city
     assert (first["types"].decode(), turned["types"]) == ("人", b"")
     assert first["type_ids"].tolist() == [0, 1]
+
+
+def test_triples_are_judged_with_upstreams_negatives(folder, tmp_path):
+    builder = prepared("codex_s", folder, tmp_path / "data", task="triples")
+    train, valid, test = (rows(builder, split) for split in SPLITS)
+    assert len(train) == 6 and not any(row["label_role"] for row in train)
+    keys = ("label_group", "label", "label_true", "label_role", "label_place")
+
+    def said(part):
+        return [[row["entity"][0], *(row[key] for key in keys)] for row in part]
+
+    assert said(valid) == [[0, 0, 3, 1, 3, 0], [0, 0, 2, 0, 3, 1], [1, 1, 3, 0, 3, 2]]
+    assert said(test)[:2] == [[2, 1, 0, 1, 1, 0], [2, 1, 1, 0, 1, 1]]
+    assert said(test)[2:] == [[*row[:4], 2, row[5] + 2] for row in said(valid)]
+    assert builder.info.metadata["triples"] == 5
+    assert not any(told(row) for row in valid + test)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ([[4, 0, 0]], "valid_negatives names what is beyond"),
+        ([[4, 0, 1]], "'Q77', which no triple"),
+    ],
+)
+def test_negatives_beyond_the_graph_are_refused(wrong, said, tmp_path, monkeypatch):
+    monkeypatch.delenv(raw.ENVIRONMENT, raising=False)
+    more = ["Q77"] if "Q77" in said else []
+    typed = TYPED | {"valid_negatives": np.array(wrong, np.int32)}
+    typed["entity"] = np.array([*TYPED["entity"].tolist(), *more])
+    write(tmp_path / "raw", monkeypatch, typed=typed)
+    with pytest.raises(InputError, match=said):
+        prepared("codex_s", tmp_path / "raw", tmp_path / "data", task="triples")
 
 
 def test_preparing_twice_gives_the_same_bytes(folder, tmp_path):

@@ -46,7 +46,7 @@ ARGUMENTS = {  # a config that is not named here is tried without one
     "youtube": ["", "smoke"],
     "mustard": ["", "4", "smoke"],
     "dialogue": ["", "picture", "response", "generation", "reviews", "smoke"],
-    "knowledge_graph": ["", "zh", "smoke"],
+    "knowledge_graph": ["", "zh", "movie", "cold", "classification", "smoke"],
     "next_step": ["", "jsb", "nottingham", "calls", "words", "smoke"],
 }
 RAW = (

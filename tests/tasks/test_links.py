@@ -12,7 +12,7 @@ from mmfuse.errors import InputError
 from mmfuse.fusion import Fused, build_fusion
 from mmfuse.model import FusionModel
 from mmfuse.tasks.classification import cross_entropy
-from mmfuse.tasks.links import Links
+from mmfuse.tasks.links import CALIBRATES, JUDGED, Links, Triples, accuracy_and_f1, threshold
 from mmfuse.tasks.ranking import Ranking
 from tests.tasks import examples
 
@@ -229,3 +229,51 @@ def test_every_metric_by_relation():
         np.testing.assert_allclose(found[f"{name}_by_group"], expected, rtol=1e-5)
     with pytest.raises(InputError, match="needs the number of relations"):
         Links(12)
+
+
+def test_a_threshold_is_as_good_as_any():
+    rng = np.random.default_rng(13)
+    for _ in range(20):
+        score, true = rng.integers(8, size=9).astype(float), rng.random(9) < 0.5
+        found = threshold(score, true)
+        right = [np.sum((score >= way) == true) for way in np.arange(-1, 10, 0.25)]
+        assert np.sum((score >= found) == true) == max(right)
+    assert threshold(np.array([1.0, 3.0]), np.array([False, True])) == 2
+    assert threshold(np.array([1.0, 3.0]), np.array([True, True])) == 0
+    assert threshold(np.array([1.0, 2.0, 5.0]), np.array([True, False, True]), near=4) == 3.5
+    assert threshold(np.array([1.0, 2.0, 5.0]), np.array([True, False, True]), near=-4) == 0
+
+
+def test_accuracy_and_f1_by_hand():
+    said, true = np.array([1, 1, 0, 0, 1], bool), np.array([1, 0, 0, 1, 1], bool)
+    assert accuracy_and_f1(said, true) == (0.6, pytest.approx(2 * 2 / (3 + 3)))
+    assert accuracy_and_f1(np.zeros(2, bool), np.zeros(2, bool)) == (1.0, 0.0)
+
+
+def test_triples_are_judged_by_thresholds_of_others():
+    """Two relations whose scores differ in size: one shared threshold must err, two need not."""
+    score = np.array([1, 2, 11, 12, 0.5, 2.5, 10, 13])  # relations 0, 0, 1, 1, and once more
+    group = np.array([0, 0, 1, 1, 0, 0, 1, 1])
+    true = np.array([0, 1, 0, 1, 0, 1, 0, 1])
+    role = np.array([CALIBRATES] * 4 + [JUDGED] * 4)
+    task, output = Triples(6, groups=3, triples=8), np.zeros((8, 6), np.float32)
+    output[:, 2] = score
+    empty = list(np.zeros((8, 1), np.uint8))
+    columns = {
+        "label": np.full(8, 2), "label_filter": empty, "label_answers": empty,
+        "label_group": group, "label_true": true, "label_role": role,
+        "label_place": np.arange(8)[::-1],
+    }  # fmt: skip
+    label = task.labels({name: list(value) for name, value in columns.items()})
+    sums = jax.device_get(jax.jit(task.sums)(output, label, np.ones(8)))
+    np.testing.assert_allclose(sums["score"][::-1], score)
+    found = task.scores(sums)
+    assert (found["accuracy"], found["f1_true"]) == (1, 1)
+    assert found["accuracy_shared"] == 0.75  # 10 is above 1.5, or 2.5 below 11.5
+    changed = sums | {"true": np.where(sums["role"] == JUDGED, 1 - sums["true"], sums["true"])}
+    assert task.scores(changed)["accuracy"] == 0  # what is judged chooses nothing
+    strange = sums | {"group": np.where(sums["role"] == JUDGED, 2, sums["group"])}
+    assert task.scores(strange)["accuracy"] == found["accuracy_shared"]  # unseen relation
+    nothing = task.sums(output, label | {"role": np.zeros(8, np.int32)}, np.ones(8))
+    assert not any(np.any(value) for value in nothing.values())
+    assert task.scores(nothing)["accuracy"] is None
