@@ -29,6 +29,12 @@ from mmfuse.transforms import LISTS, build_transforms, check_shapes
 def build_model(row: Row, dataset: Dataset) -> FusionModel:
     """The model of a row; fields that depend on the data (vocabulary, outputs) are filled in."""
     encoders, head = {}, dataset.task.head(row.head)
+    skip = row.head.get("skip")
+    if skip and skip not in dataset.modalities:
+        raise InputError(
+            f"config.head.skip: the data has no modality '{skip}'"
+            f"{nearest(skip, dataset.modalities)}{listed(dataset.modalities)}"
+        )
     for name in row.modalities:
         if name not in dataset.modalities:
             raise InputError(

@@ -4,6 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmfuse.ablation import resolve
+from mmfuse.build import build_model
+from mmfuse.config import load_config
 from mmfuse.data import codex_s, raw, safe
 from mmfuse.data.datasets import files_fingerprint
 from mmfuse.data.graph import read_triples
@@ -185,6 +188,17 @@ def test_it_is_a_task_of_links_to_the_loader(folder, tmp_path):
     assert batch["label"]["filter"].shape == (4, 1)
     assert batch["given"]["relation"].tolist() == [1, 3, 3, 3]
     assert not batch["masks"]["types"][0].any()  # of Q11 nothing is known
+
+
+def test_a_skip_of_what_the_data_has_not_is_named(folder, tmp_path):
+    config = load_config(str(Path(__file__).parent.parent / "configs" / "knowledge_graph.py"))
+    config.head.skip = "entty"
+    ablation = resolve(config)
+    builder = prepared("codex_s", folder, tmp_path / "data")
+    dataset = Dataset(builder, ablation.data["preprocess"], resident_bytes=2**20)
+    assert dataset.preprocessors["entity"].size == 4  # as the card says
+    with pytest.raises(InputError, match=r"config\.head\.skip: .* 'entty'; did you mean 'entity'"):
+        build_model(ablation.rows[0], dataset)
 
 
 @pytest.fixture(scope="module")
