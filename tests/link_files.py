@@ -62,13 +62,17 @@ def write_movies(root: Path) -> None:
     rows = [[int(h[5:]), relations.index(r), FILMS + order.index(t)] for h, r, t in triples]
     film = np.array(rows)[:, 0]
     place = np.arange(len(rows)) % 10
+    path = graph_files.place(root, movie_kg.POSTERS)
+    others = dict(np.load(path)) if path.exists() else {}  # of films that only have ratings
+    before = others.get("poster", np.zeros((0, *movie_kg.POSTER), np.uint8))
+    pictures = rng.integers(0, 256, (FILMS, *movie_kg.POSTER), np.uint8)
+    owners = np.concatenate([np.full(len(before), -1), np.arange(FILMS)]).astype(np.int32)
+    posters = {"poster": np.concatenate([before, pictures]), "poster_ml1m_id": owners}
+    np.savez(path, **others | posters)
     packed = {
         "triple": np.array(rows, np.int32),
         "split_transductive": np.select([place == 1, place == 2], [1, 2], 0).astype(np.int8),
         "split_inductive": np.select([film == 3, film == 4], [1, 2], 0).astype(np.int8),
-        "film_poster_row": np.arange(FILMS, dtype=np.int32),
+        "film_poster_row": np.arange(len(before), len(owners), dtype=np.int32),
     }
     np.savez(graph_files.place(root, movie_kg.PACKED), **packed)
-    pictures = rng.integers(0, 256, (FILMS, *movie_kg.POSTER), np.uint8)
-    owners = np.arange(FILMS, dtype=np.int32)
-    np.savez(graph_files.place(root, movie_kg.POSTERS), poster=pictures, poster_ml1m_id=owners)

@@ -19,6 +19,7 @@ from mmfuse.parallel import Devices
 from mmfuse.workdir import Workdir
 from tests import (
     avmnist_files,
+    film_files,
     link_files,
     own_manifest,
     pair_files,
@@ -46,15 +47,17 @@ ARGUMENTS = {  # a config that is not named here is tried without one
     "youtube": ["", "smoke"],
     "mustard": ["", "4", "smoke"],
     "dialogue": ["", "picture", "response", "generation", "reviews", "smoke"],
+    "recommendation": ["", "u1", "items3", "top", "smoke"],
     "knowledge_graph": ["", "zh", "movie", "cold", "classification", "smoke"],
     "next_step": ["", "jsb", "nottingham", "calls", "words", "smoke"],
 }
 RAW = (
     avmnist_files,
-    link_files,
     pair_files,
     sequence_files,
     stream_files,
+    film_files,
+    link_files,  # adds posters to those of the films before
 )  # what fabricates upstream files
 SIZES = {"n_train": 48, "n_valid": 8, "n_test": 16}  # where a builder can be told
 SPECS = [(name, argument) for name in FILES for argument in ARGUMENTS.get(name, [""])]
