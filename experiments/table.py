@@ -95,14 +95,13 @@ def table(options: argparse.Namespace) -> str:
     """Returns the rendered table that the command line asks for."""
     check_format(options.format, by_group.FORMATS if options.by_group else FORMATS)
     workdir = Workdir(options.workdir)
-    name = workdir.ablation()["identity"]["name"]
     if options.by_group:
-        name = f"{name} by group"
         text = by_group.FORMATS[options.format](finished(workdir), options.by_group)
     else:
         text = render(summarised(workdir, options), options.format)
     if options.into:
-        insert(options.into, name, text)
+        name = workdir.ablation()["identity"]["name"]
+        insert(options.into, f"{name} by group" if options.by_group else name, text)
     return "" if options.into else text
 
 
