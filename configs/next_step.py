@@ -45,10 +45,10 @@ SHOWN = {
     "cross-modal attention": {"name": "crossmodal", "heads": 2},
     "self- and cross-attention": {"name": "self_cross"},
 }
-GENERATED = ("late average", "concat", "self- and cross-attention")
+GENERATED = ("text only", "late average", "concat", "self- and cross-attention")
 DECODERS = {  # of the next step, where it is generated
     "image": {"name": "cnn", "blocks": (16, 8)},
-    "sound": {"name": "recurrent", "features": 64},
+    "sound": {"name": "recurrent", "features": 48},
     "word": {"name": "lstm", "features": 32, "embed": 16},
 }
 METRIC = {"class": "accuracy", "image": "recognised", "sound": "recognised", "word": "exact"}
@@ -164,14 +164,11 @@ def digits(target):
         }
     )
     config.train.update(epochs=8, batch=64, lr=3e-3, weight_decay=1e-2)
-    modalities = ("text", "image", "audio")
-    found = rows(modalities, SHOWN, features=32, hidden=64)
+    found = rows(("text", "image", "audio"), SHOWN, features=32, hidden=64)
     if target != "class":
-        wanted = (*(f"{m} only" for m in modalities), *GENERATED)
-        found = {name: found[name] for name in wanted}
+        found = {name: found[name] for name in GENERATED}
         config.head = DECODERS[target]
         config.data.builder.update(n_train=12_000, n_valid=1_000, n_test=5_000)
-        config.train.epochs = 6
     config.rows = ConfigDict(found)
     return config
 

@@ -92,8 +92,8 @@ def test_what_is_to_be_generated_is_clean_and_of_the_next_digit(folder, tmp_path
                 assert set(digits[same]) == {following}
             elif target == "sound":
                 clean = label * scale["std"] + scale["mean"]
-                near = {int(n[0]) for n, f in frames.items() if np.allclose(f, clean, atol=1e-3)}
-                assert near == {following}
+                near = {n[:8] for n, f in frames.items() if np.allclose(f, clean, atol=1e-3)}
+                assert near == {f"{following}_george"}
             else:
                 word = builder.info.metadata["word"]
                 told = "".join(word[i - 2] for i in label if i > 2)
@@ -123,15 +123,16 @@ def test_the_references_of_a_generated_target(folder, tmp_path, upstream, target
     belief = digit_chain.posterior(table, dict(zip(MODALITIES, codes.T, strict=True)))
     pictures, digits, frames = upstream["train"]
     if target == "image":
-        clean = pictures / 255
+        clean, all_digits = pictures / 255, digits
     else:
-        digits = np.array([int(name[0]) for name in frames])
+        own = [int(name[0]) if "george" in name else -1 for name in frames]
+        digits, all_digits = np.array(own), np.array([int(name[0]) for name in frames])
         clean = (np.stack([*frames.values()]) - card["sound"]["mean"]) / card["sound"]["std"]
     means = np.stack([clean[digits == d].mean(0) for d in range(10)])
     made = np.einsum("nd,dij->nij", belief, means)
     preprocess = {"text": {"name": "text", "length": 1, "stop_words": False, "min_count": 1}}
     task = Dataset(builder, preprocess, resident_bytes=0).task
-    assert task.judge.accuracy(clean, digits) > 0.9, "it knows what it was fitted on"
+    assert task.judge.accuracy(clean, all_digits) > 0.9, "it knows what it was fitted on"
     output = made if target == "sound" else np.log(made / (1 - made))[..., None]
     label = task.labels(columns)
     output = np.clip(output, -13.8, 13.8).astype(np.float32)

@@ -106,8 +106,8 @@ class DigitStream(builder.RawBuilder):
     Features: ``image`` uint8 [28, 28, 1]; ``audio`` float16 [24, 32, 1], log-mel frames of the clip
     (`digit_answers`); ``text``, a word; ``digit``, the true one, and ``codes``, those that audio,
     image and text show; ``label``, and ``label_class``, the next digit. A ``label`` to be generated
-    is a picture as ``image``, frames [24, 32] standardised by the card's ``sound``, or the ids of
-    the letters of a word.
+    is a picture as ``image``, frames [24, 32] of one voice, standardised by the card's ``sound``,
+    or the ids of the letters of a word.
     """
 
     CONFIG = DigitStreamConfig
@@ -187,7 +187,7 @@ class DigitStream(builder.RawBuilder):
             name: digit_chain.corrupted(digits[:-1], error, rng(SHOWN, place))
             for place, (name, error) in enumerate(config.errors.items())
         }
-        pool = material.spoken if config.target == "sound" else material.written
+        pool = material.voiced if config.target == "sound" else material.written
         return Steps(
             digits,
             shown,
