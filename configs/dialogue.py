@@ -19,6 +19,11 @@ from configs import banking77, check, rows
 
 FEATURES, HIDDEN = 64, 128
 HEADS = {"heads": 2}
+RELATIONS = {"name": "relations", "features": FEATURES, "hidden": 128}
+RELATED = {
+    "view only": {"name": "unimodal", "modality": "view", "features": FEATURES},
+    "concat": {"name": "concat", "hidden": HIDDEN, "features": FEATURES},
+}
 ARGUMENTS = ("picture", "response", "generation", "reviews", "smoke")
 METHODS = {
     "FiLM": {"name": "film", "condition": "dialogue"},
@@ -61,15 +66,19 @@ def selection():
             },
             "head": {"hidden": 128},
             "train": {
-                "epochs": 10,
+                "epochs": 9,
                 "batch": 32,
-                "lr": 3e-3,
+                "lr": 2e-3,
                 "weight_decay": 1e-2,
                 "clip_norm": 1.0,
                 "select": "recall1",
             },
             "parallel": {"mode": "pmap", "devices": 0},
-            "rows": rows(("dialogue", "view"), METHODS, features=FEATURES, hidden=HIDDEN),
+            "rows": rows(("dialogue", "view"), METHODS, features=FEATURES, hidden=HIDDEN)
+            | {
+                f"{name}, dots in relation": {"fusion": fusion, "encoders": {"view": RELATIONS}}
+                for name, fusion in RELATED.items()
+            },
         }
     )
 

@@ -22,6 +22,7 @@ from mmfuse.convolution import conv_relu_pool
 from mmfuse.data.vectors import WordVectors
 from mmfuse.errors import InputError, nearest
 from mmfuse.recurrent import LSTM
+from mmfuse.relations import RelationNetwork
 
 Encoded = tuple[jax.Array, jax.Array]
 
@@ -218,6 +219,7 @@ ENCODERS: dict[str, type[nn.Module]] = {
     "text_local": TextLocal,
     "embedding": Embedding,
     "mlp": FrameMLP,
+    "relations": RelationNetwork,
 }
 
 

@@ -51,6 +51,8 @@ MEASURES = {
     "hits3": Measure("Hits@3", digits=3),
     "hits10": Measure("Hits@10", digits=3),
     "recall1": Measure("Recall@1", scale=100, digits=2),
+    "recall1_uncorrelated": Measure("Uncorrelated", scale=100, digits=2),
+    "recall1_success_only": Measure("Success only", scale=100, digits=2),
     "recall20": Measure("Recall@20", scale=100, digits=2),
     "ndcg20": Measure("NDCG@20", digits=3),
     "perplexity": Measure("Perplexity", higher=False, digits=2),

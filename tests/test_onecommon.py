@@ -49,7 +49,8 @@ def test_selection_shows_the_view_and_the_whole_dialogue(folder, tmp_path):
             assert columns["dialogue"][i].decode().split() == told.split()
             assert columns["label"][i] == int(line.split("<output> ")[1].split()[0])
         labels = make_task(builder.info.metadata).labels(columns)
-        assert labels.tolist() == [int(label) for label in columns["label"]]
+        assert labels["place"].tolist() == [int(label) for label in columns["label"]]
+        assert labels["in"]["uncorrelated"].tolist() == [int(u) for u in columns["uncorrelated"]]
 
 
 def test_groups_and_subsets(folder, tmp_path):
