@@ -96,8 +96,12 @@ def picture():
         "channels": (8, 16, 16),
     }
     config.conditions.features = "words, a picture of 64 x 64 pixels, and where its dots are"
-    modalities = ("dialogue", "dots", "view")
-    config.rows = rows(modalities, METHODS, features=FEATURES, hidden=HIDDEN)
+    concat = {"name": "concat", "hidden": HIDDEN, "features": FEATURES}
+    config.rows = {
+        "dots and picture": {"fusion": concat, "modalities": ("dots", "view")},
+        "dialogue and dots": {"fusion": concat, "modalities": ("dialogue", "dots")},
+        **rows((), METHODS, features=FEATURES, hidden=HIDDEN),
+    }
     return config
 
 
@@ -111,8 +115,11 @@ def turns(task):
     config.conditions.features = "words of the turns so far, and seven dots of four numbers"
     config.conditions.split = "upstream: the own turns of 5408 / 1352 / 1350 sides"
     config.train.update(epochs=6, batch=64, lr=2e-3)
+    kept = ("dialogue only", "view only", "concat", "FiLM", "cross-attention both ways")
+    config.rows = {name: config.rows[name] for name in kept}
     if task == "generation":
         config.metric = config.train.select = "perplexity"
+        config.train.epochs = 5
     return config
 
 
