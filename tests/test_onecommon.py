@@ -5,6 +5,7 @@ import pytest
 
 from mmfuse.data import onecommon, raw
 from mmfuse.data.datasets import files_fingerprint, make_builder, prepare
+from mmfuse.data.loader import Dataset
 from mmfuse.data.onecommon import OnecommonConfig
 from mmfuse.data.onecommon_render import render
 from mmfuse.data.onecommon_sources import YOU, read
@@ -291,3 +292,12 @@ def test_real_dots_called_top_lie_above_those_called_bottom(real):
 
 def _says(side, word: str) -> bool:
     return any(word in words.split() for _, words in side.turns)
+
+
+def test_the_groups_of_the_test_split_are_told_once_it_is_open(folder, tmp_path):
+    preprocess = {"view": {"name": "features"}}
+    dataset = Dataset(prepared(folder, tmp_path / "data"), preprocess, resident_bytes=2**20)
+    with pytest.raises(PermissionError, match="no run has opened it"):
+        dataset.test_groups()
+    dataset.open_test(4, run="a", purpose="score")
+    assert dataset.test_groups().tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]

@@ -156,6 +156,19 @@ class Dataset:
         self.test_openings.append(opening)
         return self._eval_batches("test", size)
 
+    def test_groups(self) -> np.ndarray | None:
+        """Which group (dialogue, call, piece) each test example is of, int32 [N]; None without any.
+
+        Raises:
+          PermissionError: the test split was not opened yet.
+        """
+        if not self.test_openings:
+            raise PermissionError("the test split is closed: no run has opened it")
+        if "grouped_by" not in self.card:
+            return None
+        found = self._columns("test", range(self.sizes["test"]))["group"]
+        return np.unique(found, return_inverse=True)[1].astype(np.int32)
+
     @contextlib.contextmanager
     def sealed(self, why: str) -> Iterator[None]:
         """Inside the ``with`` block nobody may open the test split, whoever runs and for what."""
