@@ -148,7 +148,7 @@ def test_wrong_answers_are_other_training_turns_of_the_same_place(folder, tmp_pa
         assert rights == wanted
         assert len(set(map(int, columns["label"]))) > 3, "the right one is anywhere"
         assert task.given(columns)["candidates"].shape == (len(rights), 10, 6)
-        assert task.labels(columns).shape == (len(rights),)
+        assert task.labels(columns)["place"].shape == (len(rights),)
 
 
 def test_a_place_with_few_turns_draws_from_later_ones_and_the_last_from_before(folder):

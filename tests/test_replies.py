@@ -53,7 +53,8 @@ def test_replies_of_a_finished_row_and_what_is_refused(run, tmp_path):
     code, _, err = run(replies)
     assert code == 2 and err.count("\n") == 1
     (tmp_path / "config.py").write_text(CONFIG)
-    assert run(ablate, f"--config={tmp_path / 'config.py'}")[0] == 0
+    code, _, err = run(ablate, f"--config={tmp_path / 'config.py'}")
+    assert code == 0, err
     code, out, err = run(replies, "--examples=9")
     assert code == 0, err
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines()]
