@@ -17,7 +17,7 @@ from configs import dialogue
 def get_config():
     config = dialogue.get_config("generation")
     config.rows = {"concat": config.rows["concat"]}
-    config.seeds = (0, 1)
+    config.seeds, config.parallel.devices = (0, 1), 1
     config.data.builder.update(min_count=1, length=5)
     config.data.preprocess.dialogue.update(length=6, min_count=1)
     config.train.update(epochs=1, batch=4, eval_batch=16)
