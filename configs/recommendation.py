@@ -131,7 +131,7 @@ def top():
     }
     config = table("top", "u1", ids, {"user + history": ids}, conditions)
     config.metric = config.train.select = "ndcg20"
-    config.train.update(epochs=20, patience=4, lr=3e-3, weight_decay=3e-5)
+    config.train.update(epochs=10, patience=3, weight_decay=3e-5)
     return config
 
 
