@@ -151,7 +151,7 @@ def _prices(model: Any, dataset: Dataset) -> dict[str, Callable[[Any], int]]:
     """What a row costs as functions of its fusion; the encoders are counted only once."""
     batch = dataset.batch("train", range(1))
     key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
-    reads = modalities_read(model.fusion, dataset.modalities)
+    reads = modalities_read(model.fusion, tuple(model.encoders))
     tokens, masks, encoders = {}, {}, {"params": 0, "flops": 0}
     encoded: dict[str, Any] = {}
     for name in reads:

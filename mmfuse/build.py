@@ -28,7 +28,13 @@ from mmfuse.transforms import LISTS, build_transforms, check_shapes
 def build_model(row: Row, dataset: Dataset) -> FusionModel:
     """The model of a row; fields that depend on the data (vocabulary, outputs) are filled in."""
     encoders = {}
-    for name in dataset.modalities:
+    for name in row.modalities:
+        if name not in dataset.modalities:
+            raise InputError(
+                f"config.rows['{row.name}'].modalities: the data has no '{name}'"
+                f"{nearest(name, dataset.modalities)}{listed(dataset.modalities)}"
+            )
+    for name in row.modalities or dataset.modalities:
         if name not in row.encoders:
             raise InputError(
                 f"config.encoders has none for modality '{name}'{listed(row.encoders)}"
@@ -145,7 +151,7 @@ def build(
         model=model,
         program=make_program(model, task, row.train, steps, own, **transforms),
         steps_per_epoch=steps,
-        reads=modalities_read(model.fusion, dataset.modalities),
+        reads=modalities_read(model.fusion, tuple(model.encoders)),
         **costs,
     )
 

@@ -32,8 +32,8 @@ class FusionModel(nn.Module):
 
     ``inputs`` {modality: array}, ``masks`` {modality: bool [B, T]}, and what the task gives the
     head -> (output [B, ...], Fused).
-    Encoders of modalities that the fusion does not read are not built: they would count as
-    parameters and take part in weight decay without ever being used.
+    A modality without an encoder is not read. Encoders of modalities that the fusion does not read
+    are not built: they would count as parameters and take part in weight decay without being used.
     """
 
     encoders: dict[str, nn.Module]
@@ -56,7 +56,7 @@ class FusionModel(nn.Module):
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         """The first half: tokens ``{modality: [B, T, S, D_m]}`` and their masks ``[B, T, S]``."""
         tokens, token_masks = {}, {}
-        for name in modalities_read(self.fusion, tuple(inputs)):
+        for name in modalities_read(self.fusion, tuple(self.encoders)):
             tokens[name], token_masks[name] = self.encoders[name](
                 inputs[name], masks[name], train=train
             )

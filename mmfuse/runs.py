@@ -52,14 +52,16 @@ class Setting:
 
 
 def references(card: dict, modalities: tuple[str, ...], metric: str) -> list[dict]:
-    """Known bounds for the table's last rows: chance, and the optimum where the data has one."""
-    optima = card.get("optima", {})
+    """Known values for the table's last rows: those of the card's ``references``, which its builder
+    computed from the data, chance, and the optimum where the data has one.
+    """
+    noted, optima = list(card.get("references", [])), card.get("optima", {})
     if metric != "accuracy" or not optima:
-        return []
+        return noted
     full = "+".join(sorted(modalities))
     names = {"chance": "chance (most frequent class)", full: f"Bayes optimum ({full})"}
     names[f"{full} (pooled)"] = f"Bayes optimum ({full}), pooled over time"
-    return [
+    return noted + [
         {"name": name, "metric": metric, "value": optima[key]}
         for key, name in names.items()
         if key in optima

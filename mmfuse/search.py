@@ -24,13 +24,14 @@ from typing import Any
 
 import numpy as np
 
-from mmfuse.ablation import Ablation, Row, merged, train_settings
+from mmfuse.ablation import Ablation, Row, merged
 from mmfuse.budget import SCALED
 from mmfuse.encoders import ENCODERS
 from mmfuse.errors import InputError, listed, nearest
 from mmfuse.fusion import find_fusion
 from mmfuse.optim import PER_REPLICA
 from mmfuse.record import flatten, plain
+from mmfuse.sections import train_settings
 from mmfuse.tasks import METRICS
 
 KINDS = ("log", "uniform", "integer", "choice")

@@ -61,6 +61,46 @@ def test_a_row_replaces_the_whole_fusion_and_merges_the_rest():
     assert rows["base"].differs == {}
 
 
+def test_a_row_has_its_own_modalities_objectives_head_and_compression():
+    config = changed(
+        fusion=FUSION,
+        head={"hidden": 8},
+        objectives={"first": {"weight": 0.1}},
+        rows={
+            "base": {},
+            "other": {
+                "modalities": ("text",),
+                "head": {"embed": 4},
+                "objectives": {"second": {}},
+                "compression": {"name": "small", "bits": 8},
+            },
+        },
+        baseline="base",
+    )
+    base, other = resolve(config).rows
+    assert base.as_dict().keys() - {"fusion", "encoders", "train"} == {"head", "objectives"}
+    assert base.objectives == {"first": {"weight": 0.1}}
+    assert other.head == {"hidden": 8, "embed": 4}
+    assert other.objectives == {"second": {}}
+    assert other.as_dict()["modalities"] == ["text"]
+    assert other.as_dict()["compression"] == {"name": "small", "bits": 8}
+
+
+@pytest.mark.parametrize(
+    ("differs", "said"),
+    [
+        ({"modalities": "text"}, r"modalities must be a list of names, got 'text'"),
+        ({"modalities": ("text", "text")}, r"modalities: a name is given twice"),
+        ({"compression": {"bits": 8}}, r"row 'base': its compression needs a name"),
+        ({"objectives": ("a",)}, r"rows.base.objectives must be a section"),
+        ({"objectives": {"a": 1}}, r"rows.base.objectives.a must be a section"),
+        ({"compression": "a"}, r"rows.base.compression must be a section"),
+    ],
+)
+def test_what_a_row_cannot_say(differs, said):
+    refused(said, changed(fusion=FUSION, rows={"base": differs}, baseline="base"))
+
+
 def test_rows_keep_the_order_of_the_file():
     names = ["z last", "b", "10", "9", "A"]
     config = changed(rows={name: {"fusion": FUSION} for name in names}, baseline="b")

@@ -125,6 +125,20 @@ def test_building_compiles_nothing_and_runs_nothing(dataset, monkeypatch):
     assert tiny.built(dataset)[0].parameters
 
 
+def test_a_row_may_get_some_modalities_only(dataset):
+    ablation = resolve(tiny.config())
+    built = build(row(modalities=["text"]), dataset, Devices("jit", 1), ablation)
+    assert built.reads == ("text",)
+    assert sorted(built.model.encoders) == ["text"]
+    batch = dataset.batch("train", range(2))
+    params = built.model.init(jax.random.key(0), batch["inputs"], batch["masks"], train=False)
+    output = built.model.apply(params, batch["inputs"], batch["masks"], train=False)[0]
+    batch["inputs"]["audio"] = batch["inputs"]["audio"] + 1
+    again = built.model.apply(params, batch["inputs"], batch["masks"], train=False)[0]
+    np.testing.assert_array_equal(output, again)
+    refused("modalities: the data has no 'txt'; did you mean 'text'", dataset, modalities=["txt"])
+
+
 def test_encoders_and_modalities_must_match(dataset):
     encoders = row().encoders
     one = {"text": encoders["text"]}

@@ -107,3 +107,10 @@ def test_references_are_bounds_of_the_accuracy_only():
     assert [r["value"] for r in references(card, ("a",), "accuracy")] == [0.1, 0.3]
     assert references(card, ("a", "b"), "f1_macro") == []
     assert references({}, ("a", "b"), "accuracy") == []
+
+
+def test_references_of_the_builder_come_with_any_metric():
+    noted = [{"name": "frequency", "metric": "mrr", "value": 0.4}]
+    assert references({"references": noted}, ("a",), "mrr") == noted
+    found = references({"references": noted, "optima": {"a": 0.9}}, ("a",), "accuracy")
+    assert found == [*noted, {"name": "Bayes optimum (a)", "metric": "accuracy", "value": 0.9}]
