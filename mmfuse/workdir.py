@@ -8,6 +8,7 @@
     DIR/table.{md,csv,tex,json}
     DIR/runs/ROW/checkpoints/STEP/...
     DIR/runs/ROW/seed_N/record.json       and params.npz, predictions.npz
+    DIR/folds/FIELD=VALUE/...             the same of every fold, where there are folds
 
 No jax here: ``experiments.table`` reads a workdir without it.
 """
@@ -31,8 +32,8 @@ from mmfuse.params import load_params
 from mmfuse.record import FORMAT, flatten, plain, write_atomic, write_json
 
 LONGEST_NAME = 150
-# What a kill can leave before ablation.json, and what a tuning makes before it.
-OWN_FILES = re.compile(r"lock(\.\w+)*|\..*\.tmp|tuning(\.\w+)?")
+# What a kill can leave before ablation.json, and what a tuning and folds make before it.
+OWN_FILES = re.compile(r"lock(\.\w+)*|\..*\.tmp|tuning(\.\w+)?|folds")
 
 
 def row_folder(name: str) -> str:

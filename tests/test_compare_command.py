@@ -83,7 +83,9 @@ def test_runs_without_jax_and_writes(workdirs, tmp_path):
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
-    assert (tmp_path / "out.md").read_text().startswith("| Method")
+    page = (tmp_path / "out.md").read_text()
+    assert page.startswith("# comparison\n\n<!-- table comparison -->\n\n| Method")
+    assert page.endswith("<!-- /table -->\n")
 
 
 @pytest.mark.parametrize(
