@@ -26,13 +26,14 @@ def train(
     facts = {"baseline": ablation.baseline, "conditions": ablation.conditions, "command": command}
     code, found, identity = 0, {}, ablation.identity()
     processes.told(lambda: check_workdir(path, identity))
-    for number, (name, fold) in enumerate(each_fold(ablation).items(), 1):
-        print(f"fold {number}: {name}", file=sys.stderr, flush=True)
+    folds = each_fold(ablation)
+    for name, fold in folds.items():
         found[name] = Workdir(Path(path) / FOLDER / name)
         with contextlib.redirect_stdout(io.StringIO()):
             code = max(code, train_fold(fold, str(found[name].path)))
         if code > cli.SOME_FAILED:
             return code
+        print(f"fold {name}: {len(found)} of {len(folds)} done", file=sys.stderr, flush=True)
     with contextlib.ExitStack() as held:
         workdir = processes.told(lambda: held.enter_context(open_workdir(path, identity, **facts)))
         processes.told(lambda: pool(ablation, workdir, found))

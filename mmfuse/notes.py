@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mmfuse.measures import interval, measure
+from mmfuse.measures import interval, measure, p_value
 from mmfuse.record import flatten
 from mmfuse.stats import differences
 from mmfuse.stats.scores import FOLDS
@@ -107,7 +107,7 @@ def _folds(table: Table, title: str) -> Iterator[str]:
     m, told = measure(table.metric), []
     for row in rows:
         items = {"mean": row.items.mean, "low": row.items.t_low, "high": row.items.t_high}
-        told.append(f"{row.name} {interval(items, m)} (p = {row.items.holm:.3f})")
+        told.append(f"{row.name} {interval(items, m)} ({p_value(row.items.holm)})")
     yield (
         f"Over the {rows[0].items.n} folds, each the test part of models trained without it: "
         f"{title} minus that of {table.baseline}, mean of the seeds, with the 95 % t-interval over "

@@ -50,10 +50,10 @@ def fit(
         log_p = score - np.log(np.exp(score).sum(1, keepdims=True))
         error = np.exp(log_p) - target
         value = -log_p[n, label].sum() + penalty / 2 * np.square(weights).sum()
-        gradient = [error.sum(0), (x.T @ error + penalty * weights).ravel()]
-        return float(value), np.concatenate(gradient)
+        slope = x.T @ error + penalty * weights
+        return float(value), np.concatenate([error.sum(0), slope.ravel()])
 
     start = np.zeros(classes * (1 + x.shape[1]))
-    options = {"maxiter": 5000, "maxfun": 10000, "ftol": 1e-12, "gtol": 1e-4}
+    options = {"maxiter": 5000, "maxfun": 10000, "ftol": 1e-10, "gtol": 1e-4}
     flat = scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x
     return flat[classes:].reshape(-1, classes), flat[:classes]
