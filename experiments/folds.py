@@ -6,12 +6,11 @@ import contextlib
 import io
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from experiments import cli
 from mmfuse import processes
 from mmfuse.ablation import Ablation
-from mmfuse.folds import FOLDER, each_fold, pool
+from mmfuse.folds import each_fold, pool
 from mmfuse.workdir import Workdir, check_workdir, open_workdir
 
 
@@ -28,7 +27,7 @@ def train(
     processes.told(lambda: check_workdir(path, identity))
     folds = each_fold(ablation)
     for name, fold in folds.items():
-        found[name] = Workdir(Path(path) / FOLDER / name)
+        found[name] = Workdir(path).fold(name)
         with contextlib.redirect_stdout(io.StringIO()):
             code = max(code, train_fold(fold, str(found[name].path)))
         if code > cli.SOME_FAILED:

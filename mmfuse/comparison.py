@@ -116,7 +116,7 @@ def notes(found: Comparison) -> list[str]:
         )
     if found.left_out:
         said.append(
-            f"Left out, as not all seeds finished on every data set: {', '.join(found.left_out)}."
+            f"Left out, as not every data set has them with all seeds: {', '.join(found.left_out)}."
         )
     return said
 

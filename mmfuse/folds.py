@@ -27,8 +27,6 @@ from mmfuse.record import sha256_json
 from mmfuse.tasks import make_task
 from mmfuse.workdir import Workdir
 
-FOLDER = "folds"  # below the workdir: one workdir a fold
-
 
 def each_fold(ablation: Ablation) -> dict[str, Ablation]:
     """``{name: the ablation of a fold}``, such as ``speaker=3``, in the order of the config."""

@@ -9,6 +9,7 @@ from mmfuse.ablation import resolve
 from mmfuse.errors import InputError
 from mmfuse.folds import each_fold, joined, pool
 from mmfuse.params import save_params
+from mmfuse.restored import restore_ablation
 from mmfuse.tasks.classification import confusion_scores
 from mmfuse.workdir import Workdir, open_workdir
 from tests import tiny
@@ -132,6 +133,8 @@ def test_one_command_trains_all_folds_and_goes_on_where_it_stopped(command, tmp_
         counts = [np.array(of[number]["metrics"]["test"]["confusion"]) for of in each]
         assert record["metrics"]["test"]["confusion"] == sum(counts).tolist()
     assert each[0][0]["data"]["fingerprint"] != each[1][0]["data"]["fingerprint"]
+    with pytest.raises(InputError, match=r"is pooled of folds: give one of those, in '.*/folds'"):
+        restore_ablation(work)
     code, again, err = command("--rows=text only", body=body)
     assert (code, again) == (0, out), err
     assert work.records() == first
