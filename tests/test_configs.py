@@ -19,6 +19,7 @@ from mmfuse.parallel import Devices
 from mmfuse.workdir import Workdir
 from tests import (
     avmnist_files,
+    film_files,
     own_manifest,
     pair_files,
     sequence_files,
@@ -46,6 +47,7 @@ ARGUMENTS = {  # a config that is not named here is tried without one
     "youtube": ["", "smoke"],
     "mustard": ["", "4", "smoke"],
     "dialogue": ["", "picture", "response", "generation", "reviews", "smoke"],
+    "recommendation": ["", "u1", "items3", "top", "smoke"],
     "sentiment": ["", "mosi", "video", "mvsa", "emodb", "reviews", "smoke"],
     "next_step": ["", "jsb", "nottingham", "calls", "words", "smoke"],
 }
@@ -55,6 +57,7 @@ RAW = (
     sequence_files,
     speech_files,
     stream_files,
+    film_files,
 )  # what fabricates upstream files
 SIZES = {"n_train": 48, "n_valid": 8, "n_test": 16}  # where a builder can be told
 SPECS = [(name, argument) for name in FILES for argument in ARGUMENTS.get(name, [""])]
