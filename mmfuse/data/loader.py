@@ -210,6 +210,8 @@ def _build(card: dict, modality: str, fields: dict) -> tuple[str, Any]:
             f"dataset '{card['name']}' has no modality '{column}'; allowed: "
             f"{', '.join(card['modalities'])}{nearest(column, card['modalities'])}"
         )
+    if fields.get("name") == "identity" and column in card.get("ids", {}):
+        fields.setdefault("size", card["ids"][column])
     return column, build_preprocessor(fields.pop("name"), **fields)
 
 
