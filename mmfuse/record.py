@@ -31,6 +31,9 @@ Nothing here imports jax, so that a table can be rendered from records alone. Fi
 ``predictions_sha256``        of the file with the outputs for the test split
 ``fusion_sha256``             of the source file of the row's fusion, shipped or plugged in
 ============================  ====================================================================
+
+Where folds were pooled (``mmfuse.folds``) there are neither ``curves`` nor ``params_sha256``, which
+the records of the folds have.
 """
 
 from __future__ import annotations
