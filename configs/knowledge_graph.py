@@ -137,7 +137,7 @@ def movies(split):
         "poster": {"name": "image_cnn", "channels": (16,), **wide},
     }
     config.head = {"name": "distmult", "skip": "film", "n3": 0.01, **wide}
-    config.train.update(epochs=8, batch=256)
+    config.train.update(epochs=6)
     config.rows = rows
     return config
 
