@@ -61,7 +61,8 @@ def compile_row(
     order = np.zeros((length, len(seeds), settings.batch // part()[1]), np.int32)
     data = dataset.train_arrays() or _streamed(example, order.shape)
     facts = _facts(built, devices) | {"seeds": seeds, "order": order.shape, "data": shapes_of(data)}
-    store = devices.store if shipped(built.model) else Store()
+    own_code = shipped(built.model) and built.program.objectives.shipped
+    store = devices.store if own_code else Store()
     kept = store.load(facts)
     if kept is not None:
         try:
@@ -112,6 +113,7 @@ def _facts(built: Built, devices: Devices) -> dict:
         "task": repr(built.program.task),
         "train": dataclasses.asdict(built.settings),
         "own": dict(built.program.own),
+        "objectives": repr(built.program.objectives),
         "transforms": repr((built.program.train_transforms, built.program.eval_transforms)),
         "steps_per_epoch": built.steps_per_epoch,
         "devices": [devices.mode, devices.kind, [device.id for device in devices.devices]],
