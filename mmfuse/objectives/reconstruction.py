@@ -14,6 +14,7 @@ from mmfuse.objectives.base import Objective, Seen, Told, present_share
 from mmfuse.transforms.base import kind, number, whole
 
 HIDDEN = 64
+BLOCKS = (16, 8)  # of a picture's decoder: small, as it is no end in itself
 
 
 class Decode(nn.Module):
@@ -40,7 +41,8 @@ class Decode(nn.Module):
             error = jnp.mean(jnp.square(self._affine(z, x.shape[1]) - x), axis=-1, keepdims=True)
         else:
             shape = x.shape[1:] if x.ndim == 4 else (*x.shape[1:], 1)
-            decoded = PictureCNN(shape, name="picture")(one_token(z, jnp.ones(len(z), bool)))
+            decoder = PictureCNN(shape, BLOCKS, name="picture")
+            decoded = decoder(one_token(z, jnp.ones(len(z), bool)))
             square = jnp.square(decoded - x.reshape(decoded.shape))
             axes = (1, 2, 3) if what == "picture" else (2, 3)
             error = jnp.mean(square, axis=axes).reshape(len(z), -1)
