@@ -4,8 +4,9 @@ Command    python -m experiments.ablate --config=configs/objectives.py --workdir
 Argument   ``avmnist``: two views of a digit, of which one tells far more (needs --raw_data=FOLDER)
            ``smoke``: few requests, one epoch and one seed, to see that everything runs
 Seeds      five, but for ``smoke``
-Task       few labels: 1,000 requests of ``helpdesk`` (mixed), where a method can still gain by
-           what it aims at; concatenation in every row, so that only the objective differs
+Task       ``helpdesk`` (mixed) with 1,000 requests and few steps, a sixth of the usual data and a
+           third of the steps: what the modalities repeat is learned, their parity is not yet;
+           concatenation in every row, so that only the objective differs
 """
 
 from ml_collections import ConfigDict

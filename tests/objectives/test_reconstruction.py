@@ -7,7 +7,14 @@ import pytest
 from mmfuse.decoders import PictureCNN
 from mmfuse.errors import InputError
 from mmfuse.fusion.base import one_token
-from mmfuse.objectives.reconstruction import MFM, MVAE, Decode, Reconstruction, discrepancy
+from mmfuse.objectives.reconstruction import (
+    BLOCKS,
+    MFM,
+    MVAE,
+    Decode,
+    Reconstruction,
+    discrepancy,
+)
 from tests.objectives.rig import FAST, seen, told
 from tests.reference import ORDER, B, linear, make_batch, means, relu, softmax
 
@@ -50,7 +57,7 @@ def test_pictures_and_frames_count_what_is_there(shape):
     mask = np.ones((2, 6 if frames else 1), bool)
     mask[0, 4:], mask[1] = False, False
     error, p, run = decode(Decode(), x, mask)
-    cnn = PictureCNN(shape[1:] if len(shape) == 4 else (*shape[1:], 1))
+    cnn = PictureCNN(shape[1:] if len(shape) == 4 else (*shape[1:], 1), BLOCKS)
     made = cnn.apply({"params": jax.tree.map(np.float32, p["picture"])}, one_token(Z, mask[:, 0]))
     square = (np.asarray(made[0], float).reshape(shape[1:]) - x[0]) ** 2
     assert error[0] == pytest.approx(square[:4].mean() if frames else square.mean(), rel=1e-4)

@@ -21,7 +21,7 @@ SEVERAL = {
     "gradient_blending": {"share": 0.3},
     "ogm_ge": {"noise": False},
 }
-NOTHING = {"nothing": {"name": "mmfuse.objectives.base:Objective"}}
+NOTHING = {"nothing": {"name": "tests.objectives.rig:Measured"}}
 MISA = {"name": "misa", "features": 6, "hidden": 6, "dropout": 0.3}
 
 
@@ -89,10 +89,11 @@ def test_padding_and_absent_modalities_have_no_influence(several):
     jax.tree.map(np.testing.assert_array_equal, clean, dirty)
 
 
-def test_an_objective_that_does_nothing_changes_no_bit():
+def test_an_objective_without_gradient_changes_no_bit():
     """With dropout and with losses of the fusion's own, which keep their names."""
     plain, nothing = (rig.trained(rig.program(entries, MISA)) for entries in ({}, NOTHING))
     assert {"auxiliary/reconstruction", "auxiliary/similarity"} <= set(plain.sums)
+    assert nothing.sums.pop("auxiliary/objective/nothing") > 0
     for part in ("params", "sums", "opt_state"):
         jax.tree.map(np.testing.assert_array_equal, getattr(plain, part), getattr(nothing, part))
 
