@@ -83,7 +83,10 @@ def training_flops(built: Built, dataset: Dataset, seeds: tuple[int, ...]) -> in
         counted(example),
     )
     step = jax.vmap(lambda s, b: built.program.train_step(s, b, axis_name=None))
-    return cost.count_flops(step, state, batch)
+    try:
+        return cost.count_flops(step, state, batch)
+    except ValueError as error:  # a decomposition, in the objective deep_cca for one
+        raise InputError(f"row '{built.row.name}' cannot be measured: {error}") from error
 
 
 class Dispatch:

@@ -148,7 +148,8 @@ def build(
     for which, those in transforms.items():
         check_shapes(those, shapes, which)
     steps = -(-dataset.sizes["train"] // row.train.batch)
-    reads = modalities_read(model.fusion, tuple(model.encoders))
+    with _mistakes_of(row):
+        reads = modalities_read(model.fusion, tuple(model.encoders))
     objectives = build_objectives(row.objectives, f"row '{row.name}'", steps)
     transforms["train_transforms"] += objectives.transforms(reads)
     check_fit(objectives, f"row '{row.name}'", reads, transforms["train_transforms"])

@@ -105,10 +105,13 @@ def order(steps=3, seeds=(0,)) -> np.ndarray:
     return np.stack([o.reshape(steps, BATCH) for o in padded], axis=1).astype(np.int32)
 
 
-def start(made: Program, seeds=(0,), batch=None):
-    one = jax.tree.map(lambda x: x[:1], batch or data())
-    begin = jax.jit(lambda s: made.init(s, one, axis_name=None), compiler_options=FAST)
-    return begin(np.array(seeds, np.uint32))
+def starting(made: Program):
+    one = jax.tree.map(lambda x: x[:1], data())
+    return jax.jit(lambda s: made.init(s, one, axis_name=None), compiler_options=FAST)
+
+
+def start(made: Program):
+    return starting(made)(np.zeros(1, np.uint32))
 
 
 def compiled(made: Program):
