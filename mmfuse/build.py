@@ -15,6 +15,7 @@ from mmfuse import cost
 from mmfuse.ablation import Ablation, Row
 from mmfuse.convolution import products
 from mmfuse.data.loader import Dataset
+from mmfuse.decoders import tie
 from mmfuse.encoders import build_encoder
 from mmfuse.errors import InputError, listed, nearest
 from mmfuse.fusion import build_fusion, find_fusion
@@ -30,7 +31,13 @@ from mmfuse.transforms import LISTS, build_transforms, check_shapes
 
 def build_model(row: Row, dataset: Dataset) -> FusionModel:
     """The model of a row; fields that depend on the data (vocabulary, outputs) are filled in."""
-    encoders = {}
+    encoders, head = {}, dataset.task.head(row.head)
+    skip = row.head.get("skip")
+    if skip and skip not in dataset.modalities:
+        raise InputError(
+            f"config.head.skip: the data has no modality '{skip}'"
+            f"{nearest(skip, dataset.modalities)}{listed(dataset.modalities)}"
+        )
     for name in row.modalities:
         if name not in dataset.modalities:
             raise InputError(
@@ -44,6 +51,8 @@ def build_model(row: Row, dataset: Dataset) -> FusionModel:
             )
         known = _from_data(dataset.preprocessors[name])
         fields = known | row.encoders[name]
+        if fields["name"] == "tied":
+            fields["head"] = tie(head, fields["vocab_size"])
         _check_vocabulary(name, known.get("vocab_size"), fields.get("vocab_size"))
         encoders[name] = build_encoder(fields.pop("name"), **fields)
     for name in row.encoders:
@@ -57,7 +66,7 @@ def build_model(row: Row, dataset: Dataset) -> FusionModel:
     if "outputs" in (f.name for f in dataclasses.fields(find_fusion(name))):
         fields.setdefault("outputs", dataset.task.decides)
     fusion = build_fusion(name, **fields)
-    return FusionModel(encoders, fusion, dataset.task.head(row.head))
+    return FusionModel(encoders, fusion, head)
 
 
 def _from_data(preprocessor: Any) -> dict[str, Any]:

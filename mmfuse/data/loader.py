@@ -202,6 +202,8 @@ def _build(card: dict, modality: str, fields: dict):
             f"dataset '{card['name']}' has no modality '{modality}'; allowed: "
             f"{', '.join(card['modalities'])}{nearest(modality, card['modalities'])}"
         )
+    if fields.get("name") == "identity" and modality in card.get("ids", {}):
+        fields.setdefault("size", card["ids"][modality])
     return build_preprocessor(fields.pop("name"), **fields)
 
 
