@@ -13,11 +13,12 @@ import numpy as np
 from mmfuse.build import Built
 from mmfuse.convolution import products
 from mmfuse.data.loader import STREAMED_BYTES, Dataset
+from mmfuse.dispatches import split_epoch
 from mmfuse.model import shipped
 from mmfuse.parallel import Compiled, Devices, compiled_here
 from mmfuse.processes import part
 from mmfuse.store import Store, shapes_of
-from mmfuse.train import TrainState, split_epoch
+from mmfuse.train import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
