@@ -42,6 +42,7 @@ def reproducible(
     if tuned:
         yield _tuned(records, tuned)
     yield from _unequal(records, tuned.get("space", {}))
+    yield from _objectives(records)
     yield _surroundings(records)
 
 
@@ -192,6 +193,17 @@ def _unequal(records: Sequence[Mapping[str, Any]], tuned: Collection[str]) -> It
             yield f"{row} also differs in {', '.join(keys)}."
     if reads:
         yield f"Rows that do not read every modality: {'; '.join(reads)}."
+
+
+def _objectives(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yields how many of the parameters of a row only its objectives have."""
+    own = {record["row"]: record.get("objective_parameters", 0) for record in records}
+    counts = [f"{row} {number:,}" for row, number in own.items() if number]
+    if counts:
+        yield (
+            "Parameters that only the objectives have, for training, and evaluation does not use: "
+            f"{', '.join(counts)}."
+        )
 
 
 def _surroundings(records: Sequence[Mapping[str, Any]]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mmfuse.ablation import Ablation, Row
+from mmfuse.ablation import OPTIONAL, Ablation, Row
 from mmfuse.build import Built, build
 from mmfuse.checkpoint import sha256_file
 from mmfuse.data.loader import Dataset
@@ -104,7 +104,9 @@ def restore_row(
 
 
 def _row(name: str, fields: dict) -> Row:
-    return Row(name, fields["fusion"], fields["encoders"], TrainSettings(**fields["train"]), {})
+    more = {key: fields[key] for key in OPTIONAL if key in fields}
+    train = TrainSettings(**fields["train"])
+    return Row(name, fields["fusion"], fields["encoders"], train, {}, **more)
 
 
 def _params(workdir: Workdir, record: dict) -> Any:

@@ -42,6 +42,7 @@ ARGUMENTS = {  # a config that is not named here is tried without one
     "banking77": ["", "smoke"],
     "robustness": ["", "audio_snr=0+drop_text=0.5+train_drop=0.2", "smoke"],
     "manifest": ["", "regression"],
+    "objectives": ["", "avmnist", "smoke"],
     "zoo": ["", "smoke", "params", "flops", "redundant", "temporal"],
     "mosi": ["", "published", "published_context", "context", "honest", "honest_binary", "smoke"],
     "ict_mmmo": ["", "regression", "smoke"],
