@@ -24,7 +24,7 @@ from configs import check
 
 ARGUMENTS = ("zh", "movie", "cold", "classification", "smoke")
 
-CLASSIFIED = ("ComplEx", "DistMult", "TransE", "+ types, concat", "+ types, GMU")
+CLASSIFIED = ("ComplEx", "DistMult", "TransE", "+ types, concat")
 
 
 def codex(types):
