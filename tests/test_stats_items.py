@@ -225,3 +225,18 @@ def test_folds_are_the_sample_where_folds_were_pooled():
         (wanted.error, wanted.p, wanted.both_error)
     )
     assert wanted.mcnemar and wanted.of == "test examples"
+
+
+def test_groups_of_examples_are_drawn_whole():
+    rng = np.random.default_rng(5)
+    group = np.repeat(np.arange(20), 2)  # two sides of a dialogue: both right, or both wrong
+    right = np.repeat(rng.random((2, 20)) < 0.5, 2, axis=1).astype(float)
+    alone = {s: {"output": {"recall1": right[s]}, "label": group} for s in (0, 1)}
+    together = {s: run | {"group": group} for s, run in alone.items()}
+    found = noise("recall1", together)
+    assert (found.n, found.of) == (20, "groups of test examples")
+    one_each = {s: {"output": {"recall1": right[s, ::2]}} for s in (0, 1)}
+    assert found.error == pytest.approx(noise("recall1", one_each).error)
+    assert found.error == pytest.approx(2**0.5 * noise("recall1", alone).error, rel=0.03)
+    against = compare_items("recall1", together, {s: together[1 - s] for s in (0, 1)})
+    assert against.of == "groups of test examples" and against.n == 20

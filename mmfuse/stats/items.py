@@ -4,7 +4,8 @@ All of it takes one score per run and test example, ``[S, N]`` (S seeds, N examp
 predictions. Seeds and examples are crossed: every seed answers the same examples.
 
 Where runs were pooled over folds (``mmfuse.folds``) the folds, speakers say, are what was drawn:
-examples of one fold go together, and ``N`` is the number of folds (``mmfuse.stats.scores``).
+examples of one fold go together, and ``N`` is the number of folds (``mmfuse.stats.scores``). So are
+groups where examples have one: the sides of a dialogue, the sentences of a call.
 """
 
 from __future__ import annotations

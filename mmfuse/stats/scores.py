@@ -1,4 +1,4 @@
-"""The score of every test example, or fold of them, of a metric that is a mean over them."""
+"""The score of every test example, fold or group of them, of a metric that is a mean over them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-EXAMPLES, FOLDS = "test examples", "folds"
+EXAMPLES, FOLDS, GROUPS = "test examples", "folds", "groups of test examples"
+DRAWN = {"fold": FOLDS, "group": GROUPS}
 
-# {"output" [N, C], "label" [N]}, or dicts of arrays [N, ...]; "fold" [N] where folds were pooled.
+# {"output" [N, C], "label" [N]}, or dicts of arrays [N, ...]; "fold" [N] where folds were pooled,
+# "group" [N] where examples belong together, as those of a dialogue do.
 Predictions = Mapping[str, Any]
 
 
@@ -57,7 +59,7 @@ COUNTED = frozenset(SCORES) - {"mae", "recall_macro"}  # scores that are 0 or 1
 
 
 def by_fold(scores: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """Returns scores [S, U] of U folds whose mean is that of the scores [S, N] of N examples.
+    """Returns scores [S, U] of U folds, or groups, with the mean of the scores [S, N] of examples.
 
     ``z_su = m_s + U / N sum over i in u of (x_si - m_s)`` with ``m_s`` the mean over examples: the
     standard error of the mean of z over folds is the cluster-robust one of m (Liang and Zeger
@@ -70,16 +72,22 @@ def by_fold(scores: np.ndarray, fold: np.ndarray) -> np.ndarray:
 
 
 def drawn(runs: Mapping[int, Predictions]) -> str:
-    """Returns what the test split is made of: ``EXAMPLES``, or ``FOLDS`` if folds were pooled."""
-    return FOLDS if any("fold" in run for run in runs.values()) else EXAMPLES
+    """Returns what the test split is made of: ``FOLDS`` if folds were pooled, else ``GROUPS`` or
+    ``EXAMPLES``.
+    """
+    return DRAWN.get(_key(runs), EXAMPLES)
+
+
+def _key(runs: Mapping[int, Predictions]) -> str | None:
+    return next((key for key in DRAWN if any(key in run for run in runs.values())), None)
 
 
 def scores_of(metric: str, runs: Mapping[int, Predictions], seeds: list[int]) -> np.ndarray | None:
-    """Returns the score of every run and example, or fold, [S, N]; None where there is none."""
-    scores = _of_examples(metric, runs, seeds)
-    if scores is None or drawn(runs) == EXAMPLES:
+    """Returns the scores [S, N] of N examples, folds or groups; None where there are none."""
+    scores, key = _of_examples(metric, runs, seeds), _key(runs)
+    if scores is None or key is None:
         return scores
-    fold = runs[seeds[0]]["fold"]
+    fold = runs[seeds[0]][key]
     return by_fold(scores, fold) if scores.shape[1] == fold.size else None  # non0 drops examples
 
 
