@@ -77,3 +77,8 @@ def interval(s: Mapping[str, Any], m: Measure, sign: str = "+") -> str:
 def measure(metric: str) -> Measure:
     """Returns how a metric is printed; an unknown one is printed as it is."""
     return MEASURES.get(metric, Measure(metric))
+
+
+def p_value(p: float) -> str:
+    """Returns ``p = 0.012``, or ``p < 0.001``."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
