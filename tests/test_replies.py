@@ -1,5 +1,6 @@
 """The command ``replies`` on a fabricated dialogue set: from training to the table."""
 
+import re
 import sys
 
 import numpy as np
@@ -63,8 +64,10 @@ def test_replies_of_a_finished_row_and_what_is_refused(run, tmp_path):
         ["true", ""], ["concat", "greedy"], ["concat", "nucleus 0.9"]
     ]  # fmt: skip
     assert "Of 9 validation examples" in out
-    for cells in lines:
-        assert all(0 < float(cell.split(" ")[0]) <= 5 for cell in cells[2:])
+    assert lines[0][4] == "4.000"  # as the turns were fabricated
+    number = r"\d\.\d{3}"
+    for cells in lines[1:]:  # one epoch teaches little: both seeds may say nothing at all
+        assert all(re.fullmatch(f"-|{number}( ± {number})?", cell) for cell in cells[2:])
     assert run(replies, "--examples=0")[1:] == (
         "", "error: --examples must be at least 1, got 0\n"
     )  # fmt: skip
