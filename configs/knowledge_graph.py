@@ -12,8 +12,9 @@ Argument   none: ComplEx, DistMult and TransE on ``codex_s``, then the types of 
            ``smoke``: one epoch, one seed, to see that everything runs
 Model      The head is the model of the graph (``config.head``), and the fusion makes the vector of
            the given end; ``skip`` adds the entity's own vector to what is fused. A question is
-           trained once for all its answers, which is 1-vs-all training. Widths, n3, dropout, lr,
-           batch and weight decay were chosen on validation with seed 0.
+           trained once for all its answers, which is 1-vs-all training. On CoDEx-S width, n3,
+           dropout, lr, batch and weight decay were chosen by the validation MRR of ComplEx and
+           TransE with seed 0; the films take them over, 64 wide, untuned, for six epochs.
 Published  Safavi and Koutra 2020 on CoDEx-S: filtered MRR .465 (ComplEx), .354 (TransE)
 """
 
@@ -23,7 +24,7 @@ from configs import check
 
 ARGUMENTS = ("zh", "movie", "cold", "classification", "smoke")
 
-CLASSIFIED = ("ComplEx", "DistMult", "TransE", "+ types, concat", "+ types, GMU")
+CLASSIFIED = ("ComplEx", "DistMult", "TransE", "+ types, concat")
 
 
 def codex(types):
@@ -137,7 +138,7 @@ def movies(split):
         "poster": {"name": "image_cnn", "channels": (16,), **wide},
     }
     config.head = {"name": "distmult", "skip": "film", "n3": 0.01, **wide}
-    config.train.update(epochs=8, batch=256)
+    config.train.update(epochs=6)
     config.rows = rows
     return config
 

@@ -12,6 +12,7 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from mmfuse.errors import InputError, listed, nearest
+from mmfuse.objectives import build_objectives
 from mmfuse.own import on_own_files
 from mmfuse.published import check_conditions
 from mmfuse.sections import (
@@ -118,7 +119,7 @@ def resolve(config: ConfigDict) -> Ablation:
                 differs,
                 head=merged(plain.get("head", {}), differs.get("head", {})),
                 modalities=check_modalities(differs.get("modalities", []), name),
-                objectives=differs.get("objectives", plain.get("objectives", {})),
+                objectives=_objectives(differs, plain, name),
                 compression=differs.get("compression", {}),
             )
         )
@@ -141,6 +142,13 @@ def resolve(config: ConfigDict) -> Ablation:
         budget=check_budget(plain.get("budget", {})),
         conditions=check_conditions(plain.get("conditions", {}), "config.conditions"),
     )
+
+
+def _objectives(differs: dict, plain: dict, row: str) -> dict:
+    """The row's own objectives or those of all rows, checked."""
+    entries = differs.get("objectives", plain.get("objectives", {}))
+    build_objectives(entries, f"row '{row}'")  # made again where the data is known
+    return entries
 
 
 def _plain(value):

@@ -7,12 +7,13 @@ sequence, so that any decoder can be used, and what it computes is what was trai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mmfuse.fusion.base import Fused
 from mmfuse.model import FusionModel, model_inputs
@@ -122,6 +123,17 @@ def frames(score: Score, size: int, shape: tuple[int, int]) -> jax.Array:
         return made.at[:, t].set(score(_late(made))[:, t]), None
 
     return jax.lax.scan(step, jnp.zeros((size, *shape)), jnp.arange(shape[0]))[0]
+
+
+def distinct(texts: Sequence[np.ndarray], n: int, *, end: int) -> float | None:
+    """distinct-n (Li et al. 2016, arXiv:1510.03055): different n-grams over all n-grams of texts.
+
+    A text is ids as they were generated; its end and the padding behind are no words. None if no
+    text has n words.
+    """
+    words = [[int(i) for i in ids if i not in (PADDING, end)] for ids in texts]
+    grams = [tuple(w[i : i + n]) for w in words for i in range(len(w) - n + 1)]
+    return len(set(grams)) / len(grams) if grams else None
 
 
 def _generate(score: Score, size: int, length: int, pick: Callable, end: int) -> jax.Array:

@@ -22,6 +22,7 @@ from mmfuse.convolution import conv_relu_pool
 from mmfuse.data.vectors import WordVectors
 from mmfuse.errors import InputError, nearest
 from mmfuse.recurrent import LSTM
+from mmfuse.relations import RelationNetwork
 
 Encoded = tuple[jax.Array, jax.Array]
 
@@ -234,6 +235,7 @@ ENCODERS: dict[str, type[nn.Module]] = {
     "embedding": Embedding,
     "tied": Tied,
     "mlp": FrameMLP,
+    "relations": RelationNetwork,
 }
 
 

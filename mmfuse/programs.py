@@ -13,11 +13,12 @@ import numpy as np
 from mmfuse.build import Built
 from mmfuse.convolution import products
 from mmfuse.data.loader import STREAMED_BYTES, Dataset
+from mmfuse.dispatches import split_epoch
 from mmfuse.model import shipped
 from mmfuse.parallel import Compiled, Devices, compiled_here
 from mmfuse.processes import part
 from mmfuse.store import Store, shapes_of
-from mmfuse.train import TrainState, split_epoch
+from mmfuse.train import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +62,8 @@ def compile_row(
     order = np.zeros((length, len(seeds), settings.batch // part()[1]), np.int32)
     data = dataset.train_arrays() or _streamed(example, order.shape)
     facts = _facts(built, devices) | {"seeds": seeds, "order": order.shape, "data": shapes_of(data)}
-    store = devices.store if shipped(built.model) else Store()
+    own_code = shipped(built.model) and built.program.objectives.shipped
+    store = devices.store if own_code else Store()
     kept = store.load(facts)
     if kept is not None:
         try:
@@ -112,6 +114,7 @@ def _facts(built: Built, devices: Devices) -> dict:
         "task": repr(built.program.task),
         "train": dataclasses.asdict(built.settings),
         "own": dict(built.program.own),
+        "objectives": repr(built.program.objectives),
         "transforms": repr((built.program.train_transforms, built.program.eval_transforms)),
         "steps_per_epoch": built.steps_per_epoch,
         "devices": [devices.mode, devices.kind, [device.id for device in devices.devices]],

@@ -93,9 +93,10 @@ def finish(
     opened = {"test_openings": workdir.note_opening(opening) if first() else []}
     batches = dataset.open_test(built.settings.eval_batch, **opening)
     scores, predicted = predict(executables, dataset.task, run.selection.params, batches)
-    records = []
+    records, groups = [], dataset.test_groups()
     if not first():
         return records
+    grouped = {} if groups is None else {"group": groups}
     group = (
         setting.common()
         | _of_row(setting, built, seeds)
@@ -110,7 +111,7 @@ def finish(
             jax.tree.map(lambda x, lane=lane: x[lane], tree)
             for tree in (run.selection.params, predicted["output"])
         )
-        kept = {"output": output, "label": predicted["label"]}
+        kept = {"output": output, "label": predicted["label"]} | grouped
         record = (
             group
             | _of_seed(run, lane, int(diverged[lane]), scores[lane])
@@ -136,6 +137,7 @@ def _of_row(setting: Setting, built: Built, seeds: tuple[int, ...]) -> dict[str,
         "config_sha256": sha256_json(config),
         "row_config": built.row.differs,
         "parameters": built.parameters,
+        "objective_parameters": built.objective_parameters,
         "flops_per_example": built.flops,
         "budget_missed": built.row.budget_missed,
         "reads": list(built.reads),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -21,6 +21,7 @@ import optax
 
 from mmfuse import optim
 from mmfuse.model import model_inputs
+from mmfuse.objectives.apply import NONE, Objectives
 from mmfuse.tasks import AUXILIARY, Sums, Task
 from mmfuse.transforms import Transform
 from mmfuse.transforms.apply import EVALUATION, apply, places
@@ -58,7 +59,7 @@ class TrainState:
     """Everything that changes while training; every leaf has a leading replica axis R.
 
     ``sums`` are the training metrics of the running epoch; ``diverged_at`` is the first step whose
-    loss or gradient was not finite, or -1.
+    loss or gradient was not finite, or -1; ``objectives`` is what each of them keeps.
     """
 
     step: jax.Array
@@ -67,11 +68,14 @@ class TrainState:
     opt_state: Any
     sums: Sums
     diverged_at: jax.Array
+    objectives: Any = flax.struct.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """The pure functions of one row: a model, its optimiser, its task, what befalls its input."""
+    """The pure functions of one row: a model, its optimiser, its task, what befalls its input, and
+    what it aims at besides the task.
+    """
 
     model: nn.Module
     optimizer: optax.GradientTransformation
@@ -80,6 +84,7 @@ class Program:
     train_transforms: tuple[Transform, ...] = ()
     eval_transforms: tuple[Transform, ...] = ()
     own: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict, hash=False)
+    objectives: Objectives = NONE
 
     def init(self, seeds: jax.Array, batch: dict, *, axis_name: str | None) -> TrainState:
         """The state of the seeds, uint32 [R], for batches like ``batch`` (leaves [B, ...])."""
@@ -91,14 +96,19 @@ class Program:
             (output, fused), variables = self.model.init_with_output(
                 {"params": key, "dropout": key}, *model_inputs(batch), train=True
             )
-            params = variables["params"]
+            params, kept, losses = variables["params"], {}, fused.losses
+            if self.objectives:
+                params, kept, losses = self.objectives.init(
+                    self.model, self.task, params, batch, key
+                )
             return TrainState(
                 step=jnp.int32(0),
                 seed=seed,
                 params=params,
                 opt_state=optim.begin(self.optimizer, params, own),
-                sums=self._zero_sums(output, fused.losses, batch),
+                sums=self._zero_sums(output, losses, batch),
                 diverged_at=jnp.int32(-1),
+                objectives=kept,
             )
 
         return jax.vmap(one)(seeds, {k: jnp.asarray(v, jnp.float32) for k, v in self.own.items()})
@@ -151,21 +161,31 @@ class Program:
         )
         return output, fused.losses
 
+    def _trained(self, state: TrainState, params, learned: dict, batch: dict, key, axis_name):
+        """As ``_forward`` for what is learned of a batch, with the objectives' losses and sums."""
+        if not self.objectives:
+            return (*self._forward(params, learned, key), {})
+        how = {"smoothing": self.label_smoothing, "axis_name": axis_name}
+        return self.objectives.forward(
+            self.model, self.task, params, state.objectives, learned, batch, key, **how
+        )
+
     def train_step(self, state: TrainState, batch: dict, *, axis_name: str | None) -> TrainState:
         """One step of one replica: gradient of local_sum / global_count, summed over devices."""
-        key = jax.random.fold_in(jax.random.key(state.seed), state.step)
+        key = everywhere = jax.random.fold_in(jax.random.key(state.seed), state.step)
         if axis_name is not None and jax.lax.axis_size(axis_name) > 1:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
-        count = _psum(jnp.sum(batch["weight"]), axis_name)
+        learned = self.objectives.learned(batch)
+        count = _psum(jnp.sum(learned["weight"]), axis_name)
 
         def loss_fn(params):
-            total, sums = self.score(
-                *self._forward(params, batch, key), batch, self.label_smoothing
-            )
-            return total / count, sums
+            output, losses, told = self._trained(state, params, learned, batch, key, axis_name)
+            total, sums = self.score(output, losses, learned, self.label_smoothing)
+            return total / jnp.maximum(count, 1), (sums, told)
 
-        grads, sums = jax.grad(loss_fn, has_aux=True)(state.params)
-        grads, sums = _psum((grads, sums), axis_name)
+        grads, (sums, told) = jax.grad(loss_fn, has_aux=True)(state.params)
+        grads, sums, told = _psum((grads, sums, told), axis_name)
+        grads, kept = self.objectives.after(grads, told, state.objectives, state.step, everywhere)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
         finite = jnp.isfinite(sums["loss"]) & jnp.isfinite(optax.tree.norm(grads))
         first = (state.diverged_at < 0) & ~finite
@@ -175,6 +195,7 @@ class Program:
             opt_state=opt_state,
             sums=jax.tree.map(jnp.add, state.sums, sums),
             diverged_at=jnp.where(first, state.step, state.diverged_at),
+            objectives=kept,
         )
 
     def train_chunk(self, state, data, order, live, *, axis_name) -> TrainState:
@@ -199,7 +220,7 @@ class Program:
 
         def step(state, now):
             batch, index = batch_of(now)
-            batch = dict(batch, weight=(index >= 0).astype(jnp.float32))
+            batch = dict(batch, weight=(index >= 0).astype(jnp.float32), index=index)
             # Padding has no modality, so that statistics of a batch can leave it out.
             real = index >= 0
             batch["masks"] = jax.tree.map(
@@ -267,6 +288,7 @@ def make_program(
     settings: TrainSettings,
     steps_per_epoch: int,
     own: Mapping[str, tuple[float, ...]] | None = None,
+    objectives: Objectives = NONE,
     **transforms: tuple[Transform, ...],
 ) -> Program:
     """The program of a row; the schedule runs over ``epochs * steps_per_epoch`` steps.
@@ -281,22 +303,5 @@ def make_program(
 
     shared = {name: getattr(settings, name) for name in optim.PER_REPLICA}
     optimizer = optim.per_replica(make, shared) if own else make(**shared)
-    return Program(model, optimizer, task, settings.label_smoothing, own=own or {}, **transforms)
-
-
-def split_epoch(steps: int, limit: int) -> tuple[int, int]:
-    """(dispatches, steps per dispatch) of an epoch: all dispatches have the same length."""
-    dispatches = -(-steps // limit)
-    return dispatches, -(-steps // dispatches)
-
-
-def chunk_orders(
-    epoch_order: Callable[[int, int], np.ndarray], seeds, epoch: int, limit: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The (order [k, R, B], live [k]) of every dispatch of an epoch, for ``train_chunk``."""
-    order = np.stack([epoch_order(seed, epoch) for seed in seeds], axis=1)
-    dispatches, length = split_epoch(len(order), limit)
-    live = np.arange(dispatches * length) < len(order)
-    fill = [(0, dispatches * length - len(order)), (0, 0), (0, 0)]
-    order = np.pad(order, fill, constant_values=-1)
-    return list(zip(np.split(order, dispatches), np.split(live, dispatches), strict=True))
+    more = {"own": own or {}, "objectives": objectives} | transforms
+    return Program(model, optimizer, task, settings.label_smoothing, **more)

@@ -24,6 +24,7 @@ from tests import (
     own_manifest,
     pair_files,
     sequence_files,
+    speech_files,
     stream_files,
 )
 
@@ -41,6 +42,7 @@ ARGUMENTS = {  # a config that is not named here is tried without one
     "banking77": ["", "smoke"],
     "robustness": ["", "audio_snr=0+drop_text=0.5+train_drop=0.2", "smoke"],
     "manifest": ["", "regression"],
+    "objectives": ["", "avmnist", "smoke"],
     "zoo": ["", "smoke", "params", "flops", "redundant", "temporal"],
     "mosi": ["", "published", "published_context", "context", "honest", "honest_binary", "smoke"],
     "ict_mmmo": ["", "regression", "smoke"],
@@ -49,6 +51,7 @@ ARGUMENTS = {  # a config that is not named here is tried without one
     "dialogue": ["", "picture", "response", "generation", "reviews", "smoke"],
     "recommendation": ["", "u1", "items3", "top", "smoke"],
     "knowledge_graph": ["", "zh", "movie", "cold", "classification", "smoke"],
+    "sentiment": ["", "mosi", "video", "mvsa", "emodb", "reviews", "smoke"],
     "next_step": [
         "",
         "jsb",
@@ -66,6 +69,7 @@ RAW = (
     avmnist_files,
     pair_files,
     sequence_files,
+    speech_files,
     stream_files,
     film_files,
     link_files,  # adds posters to those of the films before
@@ -151,6 +155,18 @@ def test_the_zoo_has_every_method_and_its_fields_are_right():
         fields = dict(row.fusion)
         wants = {field.name for field in dataclasses.fields(FUSIONS[row.name])}
         build_fusion(fields.pop("name"), **fields, **({"outputs": 8} if "outputs" in wants else {}))
+
+
+def test_the_data_sets_of_sentiment_share_their_fusions():
+    found = [resolve(load("sentiment", a)) for a in ("mosi", "video", "mvsa", "emodb", "reviews")]
+    shared = set.intersection(*({row.name for row in each.rows} for each in found))
+    fusions = {row.name: row.fusion["name"] for row in found[0].rows if row.name in shared}
+    assert len(shared) == 8 and set(fusions) == {fusion.name for fusion in found[0].rows} - {
+        "audio only"
+    }
+    for each in found:
+        assert each.baseline == "main modality only"
+        assert {r.name: r.fusion["name"] for r in each.rows if r.name in shared} == fusions
 
 
 @pytest.mark.parametrize("name", FILES)

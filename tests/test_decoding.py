@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmfuse.decoders import LSTMWords
-from mmfuse.decoding import beam, decoder, greedy, nucleus, sample
+from mmfuse.decoding import beam, decoder, distinct, greedy, nucleus, sample
 from mmfuse.fusion import Fused
 
 V, T, B, END = 4, 3, 3, 1
@@ -105,3 +105,14 @@ def test_nucleus_by_numpy(top_p):
                 break
             expected[word], mass = True, mass + p[word]
         np.testing.assert_array_equal(found, expected)
+
+
+def test_distinct_n_grams_by_hand():
+    texts = [
+        np.array([4, 5, 4, 5, 1, 0]),
+        np.array([4, 5, 6, 1, 0, 0]),
+        np.array([1, 0, 0, 0, 0, 0]),
+    ]
+    assert distinct(texts, 1, end=1) == 3 / 7
+    assert distinct(texts, 2, end=1) == 3 / 5  # 45 54 45, 45 56
+    assert distinct(texts, 5, end=1) is None

@@ -22,6 +22,7 @@ CASES = {
     "text_local": ({"vocab_size": 11, "embed": 4}, (T,), T, 1),
     "embedding": ({"vocab_size": 11}, (T,), T, 1),
     "mlp": ({"hidden": 7, "group": 2}, (T, 6), T // 2, 1),
+    "relations": ({"hidden": 7}, (T, 6), T, 1),
 }
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from mmfuse.data import onecommon, raw
 from mmfuse.data.datasets import files_fingerprint, make_builder, prepare
+from mmfuse.data.loader import Dataset
 from mmfuse.data.onecommon import OnecommonConfig
 from mmfuse.data.onecommon_render import render
 from mmfuse.data.onecommon_sources import YOU, read
@@ -49,7 +50,8 @@ def test_selection_shows_the_view_and_the_whole_dialogue(folder, tmp_path):
             assert columns["dialogue"][i].decode().split() == told.split()
             assert columns["label"][i] == int(line.split("<output> ")[1].split()[0])
         labels = make_task(builder.info.metadata).labels(columns)
-        assert labels.tolist() == [int(label) for label in columns["label"]]
+        assert labels["place"].tolist() == [int(label) for label in columns["label"]]
+        assert labels["in"]["uncorrelated"].tolist() == [int(u) for u in columns["uncorrelated"]]
 
 
 def test_groups_and_subsets(folder, tmp_path):
@@ -146,7 +148,7 @@ def test_wrong_answers_are_other_training_turns_of_the_same_place(folder, tmp_pa
         assert rights == wanted
         assert len(set(map(int, columns["label"]))) > 3, "the right one is anywhere"
         assert task.given(columns)["candidates"].shape == (len(rights), 10, 6)
-        assert task.labels(columns).shape == (len(rights),)
+        assert task.labels(columns)["place"].shape == (len(rights),)
 
 
 def test_a_place_with_few_turns_draws_from_later_ones_and_the_last_from_before(folder):
@@ -290,3 +292,12 @@ def test_real_dots_called_top_lie_above_those_called_bottom(real):
 
 def _says(side, word: str) -> bool:
     return any(word in words.split() for _, words in side.turns)
+
+
+def test_the_groups_of_the_test_split_are_told_once_it_is_open(folder, tmp_path):
+    preprocess = {"view": {"name": "features"}}
+    dataset = Dataset(prepared(folder, tmp_path / "data"), preprocess, resident_bytes=2**20)
+    with pytest.raises(PermissionError, match="no run has opened it"):
+        dataset.test_groups()
+    dataset.open_test(4, run="a", purpose="score")
+    assert dataset.test_groups().tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]

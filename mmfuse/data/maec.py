@@ -18,12 +18,14 @@ import tensorflow_datasets as tfds
 
 from mmfuse.data import builder, raw
 from mmfuse.data.fields import check_choice, check_range
+from mmfuse.data.maec_references import bags, of_voice, of_words
 from mmfuse.data.maec_sources import CLIP, FEATURES, SPLITS, Call, Scale, read
 from mmfuse.data.text import STOP_WORDS, tokenise
 from mmfuse.errors import InputError
 
 NAME = "maec"
 TARGETS = ("voice", "words")
+REFERENCE_WORDS = 1000  # of the text that the ridge among the references reads
 REPOSITORY = (
     "Earnings-Call-Dataset/"
     "MAEC-A-Multimodal-Aligned-Earnings-Conference-Call-Dataset-for-Financial-Risk-Prediction"
@@ -80,6 +82,7 @@ class Maec(builder.RawBuilder):
     """
 
     CONFIG = MaecConfig
+    VERSION = tfds.core.Version("1.1.0")  # 1.1: with references in the card
 
     @classmethod
     def sources(cls, config: MaecConfig) -> tuple[builder.Source, ...]:
@@ -125,19 +128,15 @@ class Maec(builder.RawBuilder):
         calls, names = read(paths[PACKED.path])
         scale = Scale.fit(calls)
         self.note(feature_names=names, mean=scale.mean.tolist(), std=scale.std.tolist())
-        vocabulary = None
-        if self.builder_config.target == "words":
-            vocabulary = frequent(calls, self.builder_config.words)
-            self.note(words=vocabulary)
-        return {
-            split: examples(
-                [call for call in calls if call.split == split],
-                scale,
-                self.builder_config.history,
-                vocabulary,
-            )
-            for split in SPLITS
-        }
+        config, vocabulary = self.builder_config, None
+        parts = {split: [call for call in calls if call.split == split] for split in SPLITS}
+        if config.target == "words":
+            vocabulary = frequent(calls, config.words)
+            self.note(words=vocabulary, references=of_words(parts, vocabulary))
+        else:
+            read_words = ranked(calls)[:REFERENCE_WORDS]
+            self.note(references=of_voice(parts, scale, config.history, read_words))
+        return {s: examples(own, scale, config.history, vocabulary) for s, own in parts.items()}
 
 
 def _traps(config: MaecConfig) -> list[str]:
@@ -156,12 +155,8 @@ def _traps(config: MaecConfig) -> list[str]:
     return traps
 
 
-def frequent(calls: Sequence[Call], count: int) -> list[str]:
-    """The most frequent words of the training sentences, without function words.
-
-    Raises:
-      InputError: there are fewer.
-    """
+def ranked(calls: Sequence[Call]) -> list[str]:
+    """The words of the training sentences, the most frequent first, without function words."""
     counts = Counter(
         word
         for call in calls
@@ -169,9 +164,19 @@ def frequent(calls: Sequence[Call], count: int) -> list[str]:
         for sentence in call.sentences
         for word in tokenise(sentence, STOP_WORDS)
     )
-    if len(counts) < count:
-        raise InputError(f"maec: words {count}, but training has only {len(counts)} words")
-    return sorted(counts, key=lambda word: (-counts[word], word))[:count]
+    return sorted(counts, key=lambda word: (-counts[word], word))
+
+
+def frequent(calls: Sequence[Call], count: int) -> list[str]:
+    """The first ``count`` of the ``ranked`` words.
+
+    Raises:
+      InputError: there are fewer.
+    """
+    words = ranked(calls)
+    if len(words) < count:
+        raise InputError(f"maec: words {count}, but training has only {len(words)} words")
+    return words[:count]
 
 
 def examples(
@@ -180,6 +185,7 @@ def examples(
     """One example for each sentence that has a next one, in the order of the calls."""
     for call in calls:
         voice = scale(call)
+        said = None if vocabulary is None else bags(call.sentences, vocabulary)
         for t in range(len(call.sentences) - 1):
             example = {
                 "id": f"{call.name}-{t}",
@@ -189,9 +195,8 @@ def examples(
             }
             if history:
                 example["history"] = voice[max(0, t - history) : t]
-            if vocabulary is None:
+            if said is None:
                 example |= {"label": voice[t + 1], "label_mask": call.defined[t + 1].astype("u1")}
             else:
-                said = set(tokenise(call.sentences[t + 1]))
-                example["label"] = np.array([word in said for word in vocabulary], np.uint8)
+                example["label"] = said[t + 1]
             yield example

@@ -17,6 +17,7 @@ import tensorflow_datasets as tfds
 
 from mmfuse.data import builder, raw, safe
 from mmfuse.data.fields import check_choice, check_range
+from mmfuse.data.references import bernoulli_nll, rates, reference
 from mmfuse.errors import InputError
 
 NAME = "polymusic"
@@ -85,6 +86,7 @@ class Polymusic(builder.RawBuilder):
     """
 
     CONFIG = PolymusicConfig
+    VERSION = tfds.core.Version("1.1.0")  # 1.1: with references in the card
 
     @classmethod
     def sources(cls, config: PolymusicConfig) -> tuple[builder.Source, ...]:
@@ -131,10 +133,37 @@ class Polymusic(builder.RawBuilder):
         """Reads the pieces and cuts windows."""
         config = self.builder_config
         pieces = read_pieces(paths[FILES[config.corpus].path])
+        self.note(references=of_keys(pieces))
         return {
             split: windows(rolls, split, config, 1 if split == "test" else config.every)
             for split, rolls in pieces.items()
         }
+
+
+def of_keys(pieces: dict[str, list[np.ndarray]]) -> list[dict]:
+    """The loss of every step of a test piece but the first, without harmony.
+
+    By how often each key sounds in training; and by how often it does where it did, or did not, one
+    step before: a Markov chain for each key.
+    """
+    now, after = (
+        {split: np.concatenate([roll[part] for roll in pieces[split]]) for split in pieces}
+        for part in (slice(None, -1), slice(1, None))
+    )
+    held, struck = _rates_after(now["train"], after["train"])
+    chain = np.where(now["test"] > 0, held[None], struck[None])
+    marginal = rates(np.concatenate(pieces["train"]))
+    return [
+        reference(
+            "marginal: how often each key sounds", "nll", bernoulli_nll(marginal, after["test"])
+        ),
+        reference("Markov chain of each key", "nll", bernoulli_nll(chain, after["test"])),
+    ]
+
+
+def _rates_after(now: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How often a key sounds after it did, and after it did not: (n + 1) / (N + 2), [88] each."""
+    return tuple(((after * was).sum(0) + 1) / (was.sum(0) + 2) for was in (now, 1 - now))
 
 
 def read_pieces(path: Path) -> dict[str, list[np.ndarray]]:

@@ -15,12 +15,14 @@ PADDING = 0  # The id of no word.
 
 
 class PointerHead(nn.Module):
-    """Points at a token of one modality: ``s_k = v . tanh(W_f f + W_e e_k + b)``.
+    """Points at a token of one modality: ``s_k = v . tanh(W_f f + (1 + W_g f + c) W_e e_k + b)``.
 
-    (Vinyals et al. 2015, arXiv:1506.03134, equation 3.) ``f`` is the masked mean of the fused
-    tokens, ``e_k`` the encoded tokens of ``modality``, in the order of time and space. To a fusion
-    that does not read this modality all candidates of all examples look the same: ``W_e e_k`` is
-    then one learned vector for each position. A candidate that is masked is never chosen.
+    (Vinyals et al. 2015, arXiv:1506.03134, equation 3, where there is no ``W_g``.) ``f`` is the
+    masked mean of the fused tokens, ``e_k`` the encoded tokens of ``modality``, in the order of
+    time and space. The product is for what is said of a candidate, "the dark one", which sums
+    under a tanh hardly tell. To a fusion that does not read this modality all candidates of all
+    examples look the same: ``W_e e_k`` is then one learned vector for each position. A candidate
+    that is masked is never chosen.
 
     Raises:
       InputError: the modality has another number of tokens than there are choices.
@@ -41,6 +43,7 @@ class PointerHead(nn.Module):
     ) -> jax.Array:
         """Scores [B, choices]."""
         f = masked_mean(fused.tokens, fused.mask, axis=(1, 2))
+        gate = 1 + nn.Dense(self.hidden, name="gate")(f)
         f = nn.Dense(self.hidden, name="fused")(f)
         if self.modality in encoded:
             tokens, mask = map(flatten, encoded[self.modality])
@@ -54,7 +57,8 @@ class PointerHead(nn.Module):
             place = nn.initializers.normal(0.02)
             e = self.param("places", place, (self.choices, self.hidden))[None]
             mask = jnp.ones((len(f), self.choices), bool)
-        scores = nn.Dense(1, use_bias=False, name="score")(jnp.tanh(f[:, None] + e))[..., 0]
+        together = jnp.tanh(f[:, None] + gate[:, None] * e)
+        scores = nn.Dense(1, use_bias=False, name="score")(together)[..., 0]
         return jnp.where(mask, scores, ABSENT)
 
 

@@ -8,6 +8,7 @@ import pytest
 from mmfuse.decoders import MatchingHead, PointerHead
 from mmfuse.errors import InputError, RowError
 from mmfuse.fusion import Fused
+from mmfuse.tasks import make_task
 from mmfuse.tasks.choice import Matching, Pointing
 from mmfuse.tasks.ranking import Ranking, Recommendation
 from tests.tasks import examples
@@ -114,7 +115,9 @@ def test_pointer_by_numpy_and_its_mask():
     p = jax.tree.map(np.asarray, variables["params"])
     pooled = [f.tokens[b][f.mask[b]].mean(0) if f.mask[b].any() else np.zeros(6) for b in range(5)]
     query = np.array(pooled) @ p["fused"]["kernel"] + p["fused"]["bias"]
-    hidden = np.tanh(query[:, None] + dots.reshape(5, 4, 3) @ p["candidates"]["kernel"])
+    gate = 1 + np.array(pooled) @ p["gate"]["kernel"] + p["gate"]["bias"]
+    e = dots.reshape(5, 4, 3) @ p["candidates"]["kernel"]
+    hidden = np.tanh(query[:, None] + gate[:, None] * e)
     expected = np.where(mask.reshape(5, 4), (hidden @ p["score"]["kernel"])[..., 0], -1e9)
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
     hidden = dots.copy()
@@ -159,3 +162,18 @@ def test_choice_by_hand():
     assert task.scores(sums) == pytest.approx({"recall1": 1 / 3, "mrr": (1 + 1 / 2 + 1 / 1.5) / 3})
     expected = [-np.log(np.exp(s[y]) / np.exp(s).sum()) for s, y in zip(scores, label, strict=True)]
     np.testing.assert_allclose(task.loss(scores, label), expected, rtol=1e-5)
+
+
+def test_a_subset_is_scored_by_itself():
+    task = make_task({"task": "pointing", "choices": 3, "points_at": "x", "subsets": ["a", "none"]})
+    columns = {"label": [0, 2, 1, 0], "a": [0, 1, 1, 1], "none": [0] * 4}
+    label = task.labels(columns)
+    scores = jnp.array([[2.0, 1, 0], [0, 5, 1], [1, 9, 1], [7, 1, 1]])
+    sums = jax.device_get(task.sums(scores, label, jnp.array([1.0, 1, 1, 0])))  # the last: padding
+    found = task.scores(sums | {"count": 3})
+    assert found["recall1"] == pytest.approx(2 / 3) and found["recall1_a"] == 1 / 2
+    assert found["recall1_none"] is None
+    plain = Pointing(3, "x").loss(scores, label["place"], smoothing=0.1)
+    np.testing.assert_array_equal(task.loss(scores, label, smoothing=0.1), plain)
+    with pytest.raises(RowError, match=r"is outside 0\.\.1"):
+        task.labels(columns | {"a": [0, 2, 1, 1]})
