@@ -12,6 +12,8 @@ import jax.numpy as jnp
 
 from mmfuse import cost
 from mmfuse.ablation import Ablation, Row
+from mmfuse.compression import Compression, Facts, build_compression
+from mmfuse.compression.layers import layer_paths
 from mmfuse.convolution import products
 from mmfuse.data.loader import Dataset
 from mmfuse.encoders import build_encoder
@@ -20,7 +22,7 @@ from mmfuse.fusion import build_fusion, find_fusion
 from mmfuse.model import FusionModel, modalities_read, model_inputs, shipped
 from mmfuse.parallel import Devices
 from mmfuse.store import Store, shapes_of
-from mmfuse.tasks import measures
+from mmfuse.tasks import Classification, measures
 from mmfuse.train import LAST, Program, TrainSettings, make_program
 from mmfuse.transforms import LISTS, build_transforms, check_shapes
 
@@ -146,14 +148,33 @@ def build(
     store = devices.store if shipped(model) else Store()
     costs = store.cached(facts, lambda: _costs(model, shapes, row))
     steps = -(-dataset.sizes["train"] // row.train.batch)
+    compression = _compression(row, model, dataset, shapes, row.train.epochs * steps)
+    rest = {"compression": compression, **transforms}
     return Built(
         row=row,
         model=model,
-        program=make_program(model, task, row.train, steps, own, **transforms),
+        program=make_program(model, task, row.train, steps, own, **rest),
         steps_per_epoch=steps,
         reads=modalities_read(model.fusion, tuple(model.encoders)),
         **costs,
     )
+
+
+def _compression(
+    row: Row, model: FusionModel, dataset: Dataset, shapes: dict, steps: int
+) -> Compression:
+    """How the row is compressed, with what that must know of its model."""
+    where = f"config.rows['{row.name}']"
+    compression = build_compression(row.compression, where, Facts(steps))
+    if compression.taught and not isinstance(dataset.task, Classification):
+        raise InputError(
+            f"{where}.compression: a teacher's answers are classes; this task is "
+            f"{dataset.card['task']}"
+        )
+    if not compression.of_layers:
+        return compression
+    facts = Facts(steps, *layer_paths(model, *model_inputs(shapes)))
+    return build_compression(row.compression, where, facts)
 
 
 def state_bytes(built: Built, replicas: int) -> int:

@@ -20,6 +20,8 @@ import numpy as np
 import optax
 
 from mmfuse import optim
+from mmfuse.compression import NONE, Compression
+from mmfuse.errors import InputError
 from mmfuse.model import model_inputs
 from mmfuse.tasks import AUXILIARY, Sums, Task
 from mmfuse.transforms import Transform
@@ -58,7 +60,8 @@ class TrainState:
     """Everything that changes while training; every leaf has a leading replica axis R.
 
     ``sums`` are the training metrics of the running epoch; ``diverged_at`` is the first step whose
-    loss or gradient was not finite, or -1.
+    loss or gradient was not finite, or -1; ``teacher`` are the parameters of a finished row that
+    this one learns from, if any, which do not change.
     """
 
     step: jax.Array
@@ -67,11 +70,23 @@ class TrainState:
     opt_state: Any
     sums: Sums
     diverged_at: jax.Array
+    teacher: Any = flax.struct.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """A finished row that another learns from: its model, and its parameters, leaves [R, ...]."""
+
+    model: nn.Module
+    params: Any
+    sha256: tuple[str, ...]  # of the files of the parameters
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """The pure functions of one row: a model, its optimiser, its task, what befalls its input."""
+    """The pure functions of one row: a model, its optimiser, its task, what befalls its input, and
+    how the model is compressed, maybe by learning from a ``teacher``.
+    """
 
     model: nn.Module
     optimizer: optax.GradientTransformation
@@ -80,12 +95,16 @@ class Program:
     train_transforms: tuple[Transform, ...] = ()
     eval_transforms: tuple[Transform, ...] = ()
     own: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict, hash=False)
+    compression: Compression = NONE
+    teacher: Teacher | None = dataclasses.field(default=None, hash=False)
 
     def init(self, seeds: jax.Array, batch: dict, *, axis_name: str | None) -> TrainState:
         """The state of the seeds, uint32 [R], for batches like ``batch`` (leaves [B, ...])."""
         del axis_name
+        if self.compression.taught and self.teacher is None:
+            raise InputError("a row with a teacher is trained by experiments.ablate, after it")
 
-        def one(seed, own):
+        def one(seed, own, teacher):
             key = jax.random.fold_in(jax.random.key(seed), 2**31)  # apart from every step's key
             # In training mode, so that the fusion's auxiliary losses are there.
             (output, fused), variables = self.model.init_with_output(
@@ -97,11 +116,15 @@ class Program:
                 seed=seed,
                 params=params,
                 opt_state=optim.begin(self.optimizer, params, own),
-                sums=self._zero_sums(output, fused.losses, batch),
+                sums=self._zero_sums(
+                    output, fused.losses | self._taught(teacher, output, batch), batch
+                ),
                 diverged_at=jnp.int32(-1),
+                teacher=teacher,
             )
 
-        return jax.vmap(one)(seeds, {k: jnp.asarray(v, jnp.float32) for k, v in self.own.items()})
+        own = {name: jnp.asarray(values, jnp.float32) for name, values in self.own.items()}
+        return jax.vmap(one)(seeds, own, self.teacher.params if self.teacher else {})
 
     def _zero_sums(self, output: jax.Array, losses: dict, batch: dict) -> Sums:
         """Empty metric sums, for outputs, auxiliary losses and batches like these."""
@@ -151,6 +174,13 @@ class Program:
         )
         return output, fused.losses
 
+    def _taught(self, teacher: Any, output: jax.Array, batch: dict) -> dict[str, jax.Array]:
+        """The auxiliary loss [B] of a model that learns from a teacher's output, else nothing."""
+        if self.teacher is None:
+            return {}
+        shown = self.teacher.model.apply({"params": teacher}, *model_inputs(batch), train=False)
+        return {"distil": self.compression.loss(output, shown[0])}
+
     def train_step(self, state: TrainState, batch: dict, *, axis_name: str | None) -> TrainState:
         """One step of one replica: gradient of local_sum / global_count, summed over devices."""
         key = jax.random.fold_in(jax.random.key(state.seed), state.step)
@@ -159,9 +189,10 @@ class Program:
         count = _psum(jnp.sum(batch["weight"]), axis_name)
 
         def loss_fn(params):
-            total, sums = self.score(
-                *self._forward(params, batch, key), batch, self.label_smoothing
-            )
+            used = self.compression.during(params, state.step)
+            output, losses = self._forward(used, batch, key)
+            losses = losses | self._taught(state.teacher, output, batch)
+            total, sums = self.score(output, losses, batch, self.label_smoothing)
             return total / count, sums
 
         grads, sums = jax.grad(loss_fn, has_aux=True)(state.params)
@@ -267,21 +298,27 @@ def make_program(
     settings: TrainSettings,
     steps_per_epoch: int,
     own: Mapping[str, tuple[float, ...]] | None = None,
-    **transforms: tuple[Transform, ...],
+    **rest: Any,
 ) -> Program:
     """The program of a row; the schedule runs over ``epochs * steps_per_epoch`` steps.
 
-    ``own``: settings of ``optim.PER_REPLICA``, one value per replica; ``transforms``: both lists.
+    ``own``: settings of ``optim.PER_REPLICA``, one value per replica; ``rest``: other fields of the
+    program, as they are.
     """
 
     def make(lr, weight_decay, momentum):
         schedule = make_schedule(dataclasses.replace(settings, lr=lr), steps_per_epoch)
-        rest = {"clip_norm": settings.clip_norm, "momentum": momentum}
-        return optim.make_optimizer(settings.optimizer, schedule, weight_decay=weight_decay, **rest)
+        return optim.make_optimizer(
+            settings.optimizer,
+            schedule,
+            weight_decay=weight_decay,
+            clip_norm=settings.clip_norm,
+            momentum=momentum,
+        )
 
     shared = {name: getattr(settings, name) for name in optim.PER_REPLICA}
     optimizer = optim.per_replica(make, shared) if own else make(**shared)
-    return Program(model, optimizer, task, settings.label_smoothing, own=own or {}, **transforms)
+    return Program(model, optimizer, task, settings.label_smoothing, own=own or {}, **rest)
 
 
 def split_epoch(steps: int, limit: int) -> tuple[int, int]:

@@ -1,0 +1,75 @@
+"""Which fusion survives compression best? Written and spoken digits, eight ways to be smaller.
+
+Command    python -m experiments.ablate --config=configs/compression.py --workdir=runs/compression
+               --raw_data=FOLDER
+Argument   ``smoke``: two fusions, few pairs, one epoch and one seed, to see that everything runs
+Task       the pairs, noise and encoders of ``configs/avmnist.py``, the encoders twice as wide
+Rows       five fusions, each alone and
+             pruned           the largest 20 % of its weights, chosen once, after training
+             pruned slowly    the same, while it trains (from 20 % to 70 % of the steps)
+             half the channels  of every layer, dropped in the middle, then trained on
+             int8             weights in eight bits, one scale a channel, after training
+             int8 aware       the same, and the second half of training knows it
+             pruned + int8    both, after training
+             low rank         every layer's kernel as two thin ones of half its numbers
+             small            a narrower model, trained from its start
+             distilled        the small model, taught by the best fusion's answers
+           Each is compared with its own fusion as it was.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import avmnist, check
+
+FEATURES, SMALL = 64, 24
+TEACHER = "self + cross attention"
+FUSIONS = {
+    "late average": {"name": "late_average"},
+    "concat": {"name": "concat", "hidden": 2 * FEATURES},
+    "GMU": {"name": "gmu"},
+    "LMF": {"name": "lmf", "rank": 4},
+    TEACHER: {"name": "self_cross"},
+}
+COMPRESSIONS = {
+    "pruned": {"name": "prune", "sparsity": 0.8},
+    "pruned slowly": {"name": "prune", "sparsity": 0.8, "begin": 0.2, "end": 0.7, "every": 10},
+    "half the channels": {"name": "prune_channels", "share": 0.5, "begin": 0.5, "end": 0.5},
+    "int8": {"name": "int8"},
+    "int8 aware": {"name": "int8_aware", "begin": 0.5},
+    "pruned + int8": {"name": "prune_int8", "sparsity": 0.8},
+    "low rank": {"name": "low_rank", "keep": 0.5},
+}
+DISTILLED = {"name": "distil", "teacher": TEACHER, "temperature": 2.0, "weight": 1.0}
+NARROW = {
+    "image": {"features": SMALL, "channels": (4, 8, 16)},
+    "audio": {"features": SMALL, "channels": (4, 8)},
+}
+
+
+def compressed(name, fusion):
+    """The rows of one fusion."""
+    narrow = fusion | {"features": SMALL} | ({"hidden": 2 * SMALL} if "hidden" in fusion else {})
+    small = {"fusion": narrow, "encoders": NARROW, "baseline": name}
+    rows = {name: {"fusion": fusion}}
+    for how, entry in COMPRESSIONS.items():
+        rows[f"{name}, {how}"] = {"fusion": fusion, "compression": entry, "baseline": name}
+    rows[f"{name}, small"] = small
+    rows[f"{name}, distilled"] = small | {"compression": DISTILLED}
+    return rows
+
+
+def get_config(argument=""):
+    """All rows of five fusions; five seeds."""
+    check(argument, "smoke")
+    config = avmnist.get_config(argument)
+    config.name = "compression"
+    for encoder in config.encoders.values():
+        encoder.features = FEATURES
+    rows = {}
+    for name in ("concat", TEACHER) if argument == "smoke" else FUSIONS:
+        rows |= compressed(name, {"features": FEATURES, **FUSIONS[name]})
+    config.rows = ConfigDict(rows)
+    if not argument:
+        config.data.builder.update(n_train=5000)
+        config.train.update(epochs=8, batch=80)
+    return config
