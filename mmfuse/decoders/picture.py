@@ -10,22 +10,44 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mmfuse.attention import MultiHeadAttention
 from mmfuse.convolution import conv2d
+from mmfuse.decoders.sequence import source
 from mmfuse.fusion.base import Fused, masked_mean
 
 
-class PictureCNN(nn.Module):
-    """``relu(W f + b)`` as a small picture, then per block: twice the size, convolution, ReLU.
+class Canvas(nn.Module):
+    """``x + attention(x, tokens)`` of ``x = W f + b``, a vector for each of so many pixels.
 
-    ``f`` is the masked mean of the fused tokens. Sizes are doubled by repeating pixels, which
-    leaves no checkerboard as a strided transposed convolution does (Odena et al. 2016). The first
-    picture has height ceil(H / 2^L) for L = len(blocks); a last convolution gives the channels, and
-    what is beyond H and W is cut off.
+    ``f`` is the masked mean of the fused tokens; each pixel attends to them with their mask.
+    """
+
+    pixels: int
+    features: int
+    heads: int = 1
+
+    @nn.compact
+    def __call__(self, fused: Fused, *, train: bool = False) -> jax.Array:
+        """[B, pixels, features]."""
+        f = masked_mean(fused.tokens, fused.mask, axis=(1, 2))
+        x = nn.Dense(self.pixels * self.features, name="start")(f)
+        x = x.reshape(len(f), self.pixels, self.features)
+        attention = MultiHeadAttention(self.features, self.heads, name="attention")
+        return x + attention(x, *source(fused), train=train)[0]
+
+
+class PictureCNN(nn.Module):
+    """``relu`` of a canvas as a small picture; per block: twice the size, convolution, ReLU.
+
+    Sizes are doubled by repeating pixels, which leaves no checkerboard as a strided transposed
+    convolution does (Odena et al. 2016). The first picture has height ceil(H / 2^L) for
+    L = len(blocks); a last convolution gives the channels, and what is beyond H and W is cut off.
     """
 
     shape: Sequence[int]  # H, W, C
     blocks: Sequence[int] = (32, 16)
     kernel: int = 3
+    heads: int = 1
 
     @nn.compact
     def __call__(
@@ -34,10 +56,10 @@ class PictureCNN(nn.Module):
         """[B, H, W, C], without bounds."""
         height, width, channels = self.shape
         small = [math.ceil(side / 2 ** len(self.blocks)) for side in (height, width)]
-        f = masked_mean(fused.tokens, fused.mask, axis=(1, 2))
         start = self.blocks[0] if self.blocks else channels
-        x = nn.Dense(math.prod(small) * start, name="start")(f)
-        x = nn.relu(x).reshape(len(f), *small, start)
+        canvas = Canvas(math.prod(small), start, self.heads, name="canvas")
+        x = nn.relu(canvas(fused, train=train))
+        x = x.reshape(len(x), *small, start)
         for number, features in enumerate(self.blocks):
             x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
             x = nn.relu(self._convolved(x, features, f"block_{number}"))

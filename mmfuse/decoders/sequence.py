@@ -16,7 +16,7 @@ from mmfuse.fusion.base import Array, Fused, flatten, masked_mean
 from mmfuse.recurrent import LSTM
 
 
-def _source(fused: Fused) -> tuple[Array, Array]:
+def source(fused: Fused) -> tuple[Array, Array]:
     """The fused tokens [B, N, D], zero where masked, and their mask [B, N]."""
     tokens, mask = flatten(fused.tokens), flatten(fused.mask)
     return jnp.where(mask[..., None], tokens, 0), mask
@@ -41,7 +41,7 @@ class AttendingLSTM(nn.Module):
         steps = jnp.ones(x.shape[:2], bool)
         h, _ = LSTM(self.features, name="lstm")(jnp.concatenate([x, f], axis=-1), steps)
         attention = MultiHeadAttention(self.features, self.heads, name="attention")
-        c, _ = attention(h, *_source(fused), train=train)
+        c, _ = attention(h, *source(fused), train=train)
         return jnp.tanh(nn.Dense(self.features, name="mixed")(jnp.concatenate([h, c], axis=-1)))
 
 
@@ -60,7 +60,7 @@ class AttendingTransformer(nn.Module):
     @nn.compact
     def __call__(self, x: Array, fused: Fused, *, train: bool) -> Array:
         """``x [B, T, E] -> y [B, T, features]``."""
-        source, mask = _source(fused)
+        tokens, mask = source(fused)
         size, steps = x.shape[:2]
         x = nn.Dense(self.features, name="input")(x)
         x = x + jnp.asarray(sinusoidal_positions(steps, self.features), x.dtype)[None]
@@ -71,78 +71,81 @@ class AttendingTransformer(nn.Module):
             own = TransformerBlock(self.heads, dropout=self.dropout, name=f"self_{layer}")
             cross = TransformerBlock(self.heads, dropout=self.dropout, name=f"cross_{layer}")
             x, _ = own(x, causal, train=train)
-            x, _ = cross(x, mask, source, train=train)
+            x, _ = cross(x, mask, tokens, train=train)
         return nn.LayerNorm(name="norm")(x)
 
 
-class LSTMWords(nn.Module):
+class _Words(nn.Module):
+    """Logits of the next word, ``W y_t + b`` of ``core`` over embedded words."""
+
+    vocabulary: int
+    features: int = 128
+
+    @nn.compact
+    def __call__(
+        self, fused: Fused, encoded: object, given: dict[str, Array], *, train: bool = False
+    ) -> jax.Array:
+        """``given["previous"]`` int [B, T], the first 0 -> logits [B, T, vocabulary]."""
+        x = nn.Embed(self.vocabulary, self.width, name="embed")(given["previous"])
+        return nn.Dense(self.vocabulary, name="affine")(self.core(x, fused, train=train))
+
+
+class _Sound(nn.Module):
+    """The next frame, ``W y_t + b`` of ``core`` over frames."""
+
+    bands: int
+    features: int = 128
+
+    @nn.compact
+    def __call__(
+        self, fused: Fused, encoded: object, given: dict[str, Array], *, train: bool = False
+    ) -> jax.Array:
+        """``given["previous"]`` [B, T, bands], the first 0 -> frames [B, T, bands]."""
+        return nn.Dense(self.bands, name="affine")(self.core(given["previous"], fused, train=train))
+
+
+class _LSTMCore(nn.Module):
+    heads: int = 1
+
+    def core(self, x: Array, fused: Fused, *, train: bool) -> Array:
+        """``x [B, T, E] -> y [B, T, features]``."""
+        return AttendingLSTM(self.features, self.heads, name="decoder")(x, fused, train=train)
+
+
+class _TransformerCore(nn.Module):
+    heads: int = 2
+    layers: int = 2
+    dropout: float = 0.0
+
+    def core(self, x: Array, fused: Fused, *, train: bool) -> Array:
+        """``x [B, T, E] -> y [B, T, features]``."""
+        fields = (self.features, self.heads, self.layers, self.dropout)
+        return AttendingTransformer(*fields, name="decoder")(x, fused, train=train)
+
+
+class LSTMWords(_LSTMCore, _Words):
     """Logits of the next word, ``W y_t + b`` of an ``AttendingLSTM`` over embedded words."""
 
-    vocabulary: int
-    features: int = 128
     embed: int = 64
-    heads: int = 1
 
-    @nn.compact
-    def __call__(
-        self, fused: Fused, encoded: object, given: dict[str, Array], *, train: bool = False
-    ) -> jax.Array:
-        """``given["previous"]`` int [B, T], the first 0 -> logits [B, T, vocabulary]."""
-        x = nn.Embed(self.vocabulary, self.embed, name="embed")(given["previous"])
-        y = AttendingLSTM(self.features, self.heads, name="decoder")(x, fused, train=train)
-        return nn.Dense(self.vocabulary, name="affine")(y)
+    @property
+    def width(self) -> int:
+        """Of an embedded word."""
+        return self.embed
 
 
-class TransformerWords(nn.Module):
+class TransformerWords(_TransformerCore, _Words):
     """Logits of the next word, ``W y_t + b`` of an ``AttendingTransformer`` over embedded words."""
 
-    vocabulary: int
-    features: int = 128
-    heads: int = 2
-    layers: int = 2
-    dropout: float = 0.0
-
-    @nn.compact
-    def __call__(
-        self, fused: Fused, encoded: object, given: dict[str, Array], *, train: bool = False
-    ) -> jax.Array:
-        """``given["previous"]`` int [B, T], the first 0 -> logits [B, T, vocabulary]."""
-        x = nn.Embed(self.vocabulary, self.features, name="embed")(given["previous"])
-        fields = (self.features, self.heads, self.layers, self.dropout)
-        y = AttendingTransformer(*fields, name="decoder")(x, fused, train=train)
-        return nn.Dense(self.vocabulary, name="affine")(y)
+    @property
+    def width(self) -> int:
+        """Of an embedded word."""
+        return self.features
 
 
-class LSTMSound(nn.Module):
+class LSTMSound(_LSTMCore, _Sound):
     """The next frame, ``W y_t + b`` of an ``AttendingLSTM`` over frames."""
 
-    bands: int
-    features: int = 128
-    heads: int = 1
 
-    @nn.compact
-    def __call__(
-        self, fused: Fused, encoded: object, given: dict[str, Array], *, train: bool = False
-    ) -> jax.Array:
-        """``given["previous"]`` [B, T, bands], the first 0 -> frames [B, T, bands]."""
-        core = AttendingLSTM(self.features, self.heads, name="decoder")
-        return nn.Dense(self.bands, name="affine")(core(given["previous"], fused, train=train))
-
-
-class TransformerSound(nn.Module):
+class TransformerSound(_TransformerCore, _Sound):
     """The next frame, ``W y_t + b`` of an ``AttendingTransformer`` over frames."""
-
-    bands: int
-    features: int = 128
-    heads: int = 2
-    layers: int = 2
-    dropout: float = 0.0
-
-    @nn.compact
-    def __call__(
-        self, fused: Fused, encoded: object, given: dict[str, Array], *, train: bool = False
-    ) -> jax.Array:
-        """``given["previous"]`` [B, T, bands], the first 0 -> frames [B, T, bands]."""
-        fields = (self.features, self.heads, self.layers, self.dropout)
-        core = AttendingTransformer(*fields, name="decoder")
-        return nn.Dense(self.bands, name="affine")(core(given["previous"], fused, train=train))

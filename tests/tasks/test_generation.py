@@ -11,6 +11,7 @@ from mmfuse.decoders import (
     TransformerSound,
     TransformerWords,
 )  # fmt: skip
+from mmfuse.decoders.picture import Canvas
 from mmfuse.errors import InputError, RowError
 from mmfuse.fusion import Fused
 from mmfuse.tasks.picture import PictureOf
@@ -145,3 +146,18 @@ def test_a_picture_has_the_shape_asked_for_and_comes_from_real_tokens_alone(fuse
     np.testing.assert_array_equal(head.apply(variables, fused.replace(tokens=hidden)), output)
     grads = jax.grad(lambda v: (head.apply(v, fused) ** 2).sum())(variables)
     assert all((np.asarray(leaf) != 0).any() for leaf in jax.tree.leaves(grads))
+
+
+def test_each_pixel_of_a_canvas_attends_to_the_real_tokens_by_numpy(fused):
+    found, variables = Canvas(6, 4).init_with_output(jax.random.key(0), fused)
+    params = jax.tree.map(np.asarray, variables["params"])
+    tokens = fused.tokens[1][fused.mask[1]]
+    x = (tokens.mean(0) @ params["start"]["kernel"] + params["start"]["bias"]).reshape(6, 4)
+    query, key, value = (
+        of @ params["attention"][name]["kernel"]
+        for name, of in (("query", x), ("key", tokens), ("value", tokens))
+    )
+    score = np.exp(query @ key.T / 2)
+    out = params["attention"]["out"]
+    attended = (score / score.sum(1, keepdims=True)) @ value @ out["kernel"] + out["bias"]
+    np.testing.assert_allclose(found[1], x + attended, rtol=1e-4, atol=1e-5)
