@@ -3,7 +3,7 @@
     python -m experiments.export --workdir=DIR --row=ROW [--seed=0] --into=FOLDER
         [--raw_data=FOLDER] [--data_dir=FOLDER]
 
-FOLDER gets the forward pass as StableHLO (``program.bin``), the parameters as they are stored, so
+FOLDER gets the forward pass as StableHLO (``program.xz``), the parameters as they are stored, so
 int8 as int8 (``weights.npz``), and what goes in and out (``about.json``); how they are run says
 ``mmfuse/export.py``. Validation examples through the files must give what the finished model
 gives. The test split stays closed. No config is needed: the workdir knows.

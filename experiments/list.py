@@ -1,6 +1,7 @@
 """Says what there is.
 
-    python -m experiments.list [fusions|encoders|decoders|datasets|metrics|configs|logs]
+    python -m experiments.list
+        [fusions|encoders|decoders|compressions|datasets|metrics|configs|logs]
     python -m experiments.list datasets [NAME] [--raw_data=FOLDER]
 
 Without an argument: all of it. With the name of a dataset: its whole card.
@@ -65,6 +66,13 @@ def decoders() -> Iterator[tuple[str, str]]:
             yield f"{task}: {name}", _first_line(head.__doc__)
 
 
+def compressions() -> Iterator[tuple[str, str]]:
+    """Every way to make a model smaller: ``compression`` of a row."""
+    from mmfuse.compression import COMPRESSIONS
+
+    return _classes(COMPRESSIONS)
+
+
 def datasets(raw_data: str | None = None, data_dir: str | None = None) -> Iterator[tuple[str, str]]:
     """Every dataset: what it holds, how it is split, its licence, whether its files are here."""
     from experiments.datasets import lines
@@ -96,7 +104,10 @@ def configs() -> Iterator[tuple[str, str]]:
             yield str(path), _first_line(doc)
 
 
-KINDS = {f.__name__: f for f in (fusions, encoders, decoders, datasets, metrics, configs, logs)}
+KINDS = {
+    f.__name__: f
+    for f in (fusions, encoders, decoders, compressions, datasets, metrics, configs, logs)
+}
 
 
 def main(argv: list[str]) -> int:

@@ -40,6 +40,7 @@ def reproducible(
     tuned = records[0].get("config", {}).get("tuned") or {}
     if tuned:
         yield _tuned(records, tuned)
+    yield from _compressed(records)
     yield from _unequal(records, tuned.get("space", {}))
     yield _surroundings(records)
 
@@ -187,6 +188,19 @@ def setting(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
+def _compressed(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yields how rows are compressed: one note for each way, with the rows that go it."""
+    ways: dict[str, dict[str, None]] = {}
+    for record in records:
+        entry = dict(record.get("config", {}).get("compression") or {})
+        if entry:
+            name = entry.pop("name")
+            fields = ", ".join(f"{key} {setting(value)}" for key, value in sorted(entry.items()))
+            ways.setdefault(name + f" ({fields})" * bool(fields), {})[record["row"]] = None
+    for way, rows in ways.items():
+        yield f"Compressed by {way}: {'; '.join(rows)}."
+
+
 def _unequal(records: Sequence[Mapping[str, Any]], tuned: Collection[str]) -> Iterator[str]:
     """Yields what rows change besides the fusion: the reader must know that budgets differ.
 
@@ -194,7 +208,7 @@ def _unequal(records: Sequence[Mapping[str, Any]], tuned: Collection[str]) -> It
     """
     for row in dict.fromkeys(record["row"] for record in records):
         config = next(r.get("row_config") or {} for r in records if r["row"] == row)
-        others = {section: entry for section, entry in config.items() if section != "fusion"}
+        others = {s: entry for s, entry in config.items() if s not in ("fusion", "compression")}
         changed = [key for key in flatten(others) if key and key not in tuned]
         keys = dict.fromkeys(".".join(key.split(".")[:2]) for key in changed)
         if keys:

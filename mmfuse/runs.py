@@ -170,7 +170,7 @@ def _of_seed(run: Run, lane: int, diverged_at: int, score: dict) -> dict[str, An
 def _exported(built: Built, run: Run, diverged: Any, dataset: Dataset) -> dict[str, Any]:
     """Bytes and latency of the exported model of the first seed that came through: for the clock.
 
-    Bytes too, since they depend on zlib and on how JAX writes a program.
+    Bytes too, since they depend on how zlib, lzma and JAX write.
     """
     lanes = [lane for lane, step in enumerate(diverged) if step < 0]
     if not lanes:

@@ -94,7 +94,7 @@ def check_export(tmp_path, tmp_path_factory, monkeypatch, capsys):
     code, out, err = run("--row=int8", "--seed=1")
     assert (code, err) == (0, "") and "outputs differ by 0.0e+00" in out
     names = {path.name for path in (tmp_path / "files").iterdir()}
-    assert names == {"program.bin", "weights.npz", "about.json"}
+    assert names == {"program.xz", "weights.npz", "about.json"}
     for arguments, said in (
         (("--row=int9",), "no such finished row; did you mean 'int8'"),
         (("--row=int8", "--seed=7"), "--seed=7: row 'int8' has not finished it"),
