@@ -39,6 +39,7 @@ ARGUMENTS = {  # a config that is not named here is tried without one
     "youtube": ["", "smoke"],
     "mustard": ["", "4", "smoke"],
     "dialogue": ["", "picture", "response", "generation", "reviews", "smoke"],
+    "compression": ["", "smoke"],
     "next_step": ["", "jsb", "nottingham", "calls", "words", "smoke"],
 }
 RAW = (avmnist_files, pair_files, sequence_files, stream_files)  # what fabricates upstream files
