@@ -179,7 +179,7 @@ def _compression(
 
 def state_bytes(built: Built, replicas: int) -> int:
     """Bytes of parameters, their best copy, gradients and the optimiser's state (float32)."""
-    moments = 2 if built.settings.optimizer == "adamw" else 1
+    moments = 1 if built.settings.optimizer == "sgd" else 2
     return 4 * built.parameters * (3 + moments) * replicas
 
 

@@ -204,15 +204,21 @@ def _compressed(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 def _unequal(records: Sequence[Mapping[str, Any]], tuned: Collection[str]) -> Iterator[str]:
     """Yields what rows change besides the fusion: the reader must know that budgets differ.
 
-    What all rows were tuned in, ``tuned``, has its own note.
+    What all rows were tuned in, ``tuned``, has its own note; what they read is one note of all.
     """
+    reads = []
     for row in dict.fromkeys(record["row"] for record in records):
         config = next(r.get("row_config") or {} for r in records if r["row"] == row)
-        others = {s: entry for s, entry in config.items() if s not in ("fusion", "compression")}
+        if config.get("modalities"):
+            reads.append(f"{row}: {', '.join(config['modalities'])}")
+        said = ("fusion", "modalities", "compression")
+        others = {key: entry for key, entry in config.items() if key not in said}
         changed = [key for key in flatten(others) if key and key not in tuned]
         keys = dict.fromkeys(".".join(key.split(".")[:2]) for key in changed)
         if keys:
             yield f"{row} also differs in {', '.join(keys)}."
+    if reads:
+        yield f"Rows that do not read every modality: {'; '.join(reads)}."
 
 
 def _surroundings(records: Sequence[Mapping[str, Any]]) -> str:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-OPTIMISERS = ("adamw", "sgd")
+OPTIMISERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("cosine", "constant")
 PER_REPLICA = ("lr", "weight_decay", "momentum")  # settings that replicas can have of their own
 
@@ -34,14 +34,19 @@ def make_schedule(name: str, lr: float, steps: int, warmup: int) -> optax.Schedu
 def make_optimizer(
     name: str, schedule: optax.Schedule, *, weight_decay: float, clip_norm: float, momentum: float
 ) -> optax.GradientTransformation:
-    """Clipping by global norm (0 = off), then ``adamw`` or ``sgd`` with decoupled weight decay.
+    """Clipping by global norm (0 = off), then ``adamw`` or ``sgd`` with decoupled weight decay, or
+    ``adam``, whose decay is that of the loss ``weight_decay / 2 * |kernels|^2``.
 
-    Decay acts on kernels (two axes or more) only, never on biases, scales or single scalars.
+    The penalty of ``adam`` is the prior of a matrix factorisation: one row of an embedding is held
+    back the more, the fewer examples it has (Loshchilov and Hutter 2019, arXiv:1711.05101, say how
+    the two differ). Decay acts on kernels (two axes or more) only, never on biases, scales or
+    single scalars.
     """
-    scale = optax.scale_by_adam() if name == "adamw" else optax.trace(decay=momentum)
+    decay = _decay_kernels(weight_decay)
+    scale = optax.trace(decay=momentum) if name == "sgd" else optax.scale_by_adam()
     steps = [optax.clip_by_global_norm(clip_norm)] if clip_norm > 0 else []
-    steps += [scale, _decay_kernels(weight_decay), optax.scale_by_learning_rate(schedule)]
-    return _packed(optax.chain(*steps))
+    steps += [decay, scale] if name == "adam" else [scale, decay]
+    return _packed(optax.chain(*steps, optax.scale_by_learning_rate(schedule)))
 
 
 def per_replica(

@@ -214,7 +214,11 @@ def test_learning_rates_without_sense(lr):
         ("lr", None, "lr must be finite and >= 0, got None"),
         ("schedule", 3, "schedule: expected str"),
         ("label_smoothing", 1.0, "label_smoothing must be < 1"),
-        ("optimizer", "adam", "unknown .*optimizer 'adam'; allowed: adamw, sgd; did you mean"),
+        (
+            "optimizer",
+            "adamx",
+            "unknown .*optimizer 'adamx'; allowed: adamw, adam, sgd; did you mean",
+        ),
         ("schedule", "cosin", "unknown .*schedule 'cosin'; .*did you mean 'cosine'"),
         ("select", "acuracy", "unknown .*select 'acuracy'; .*did you mean 'accuracy'"),
         ("select", "first", "unknown .*select 'first'; allowed: loss, accuracy, .*, last"),

@@ -17,7 +17,7 @@ from mmfuse.errors import InputError
 from mmfuse.fusion import FUSIONS, build_fusion
 from mmfuse.parallel import Devices
 from mmfuse.workdir import Workdir
-from tests import avmnist_files, own_manifest, pair_files, sequence_files, stream_files
+from tests import avmnist_files, film_files, own_manifest, pair_files, sequence_files, stream_files
 
 pytest_plugins = ["tests.commands"]
 ROOT = Path(__file__).parent.parent
@@ -40,9 +40,16 @@ ARGUMENTS = {  # a config that is not named here is tried without one
     "mustard": ["", "4", "smoke"],
     "dialogue": ["", "picture", "response", "generation", "reviews", "smoke"],
     "compression": ["", "smoke"],
+    "recommendation": ["", "u1", "items3", "top", "smoke"],
     "next_step": ["", "jsb", "nottingham", "calls", "words", "smoke"],
 }
-RAW = (avmnist_files, pair_files, sequence_files, stream_files)  # what fabricates upstream files
+RAW = (
+    avmnist_files,
+    pair_files,
+    sequence_files,
+    stream_files,
+    film_files,
+)  # what fabricates upstream files
 SIZES = {"n_train": 48, "n_valid": 8, "n_test": 16}  # where a builder can be told
 SPECS = [(name, argument) for name in FILES for argument in ARGUMENTS.get(name, [""])]
 

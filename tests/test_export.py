@@ -39,7 +39,7 @@ for folder in sys.argv[2:]:
     given = dict(np.load(f"{sys.argv[1]}"))
     inputs = {k[7:]: v for k, v in given.items() if k.startswith("inputs.")}
     masks = {k[6:]: v for k, v in given.items() if k.startswith("masks.")}
-    for size in (1, 5):
+    for size in (1, 5) if folder == sys.argv[2] else (5,):
         few = jax.tree.map(lambda x: x[:size], (inputs, masks))
         np.save(f"{folder}/output{size}.npy", program.call(weights, *few))
 """
@@ -77,7 +77,7 @@ def test_jax_alone_gives_the_output_of_the_compressed_model(models, tmp_path):
     assert done.returncode == 0, done.stderr
     for name, (built, params) in made.items():
         wanted = built.model.apply({"params": params}, *model_inputs(batch), train=False)[0]
-        for size in (1, 5):
+        for size in (1, 5) if name == "none" else (5,):
             found = np.load(tmp_path / name / f"output{size}.npy")
             np.testing.assert_allclose(found, wanted[:size], rtol=1e-4, atol=1e-5)
         about = json.loads((tmp_path / name / "about.json").read_text())

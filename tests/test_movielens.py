@@ -9,54 +9,15 @@ from mmfuse.data.datasets import files_fingerprint
 from mmfuse.data.loader import Dataset
 from mmfuse.data.movielens import MovielensConfig, divide
 from mmfuse.errors import InputError
-from tests.graph_files import SPLITS, left_out, place, prepared, rows, trust, write_lines
-
-NAMES = ("RATINGS", "ITEMS", "USERS", "GENRES", "PACKED")
-USERS, ITEMS = 6, 20
-GENRES = ("unknown", "Action", "Drama")
-JOBS = ("artist", "writer")
-
-
-def tiny(rng):
-    """Ratings of 6 users and 20 films: most pairs, in a random order of time."""
-    pairs = rng.permutation(USERS * ITEMS)[:100]
-    ratings = np.stack([pairs // ITEMS, pairs % ITEMS, rng.integers(1, 6, 100),
-                        rng.permutation(100) + 1000], axis=1)  # fmt: skip
-    tests = rng.permutation(100) % 5
-    return {
-        **dict(zip(("rating_user", "rating_item", "rating", "timestamp"), ratings.T, strict=True)),
-        **{f"test_u{fold + 1}": tests == fold for fold in range(5)},
-        "test_ua": tests == 1,
-        "test_ub": tests == 2,
-        "item_genre": np.eye(3, dtype=np.int8)[np.arange(ITEMS) % 3],
-        "item_plot": np.array(["", *(f"plot {item}" for item in range(1, ITEMS))]),
-        "item_poster_row": np.arange(ITEMS, dtype=np.int32) - 1,
-        "poster": rng.integers(0, 256, (ITEMS - 1, *sources.POSTER), np.uint8),
-    }
-
-
-def lines(columns):
-    """The upstream files of these columns, by source."""
-    rated = zip(*(columns[n] for n in ("rating_user", "rating_item", "rating", "timestamp")),
-                strict=True)  # fmt: skip
-    return {
-        "RATINGS": [f"{u + 1}\t{i + 1}\t{r}\t{t}" for u, i, r, t in rated],
-        "ITEMS": [
-            f"{i + 1}|Film {i} (1990)|01-Jan-1990||http://x|{'|'.join(map(str, genres))}"
-            for i, genres in enumerate(columns["item_genre"])
-        ],
-        "USERS": [f"{u + 1}|{20 + u}|{'MF'[u % 2]}|{JOBS[u % 2]}|1234" for u in range(USERS)],
-        "GENRES": [f"{name}|{number}" for number, name in enumerate(GENRES)],
-    }
+from tests.film_files import ITEMS, USERS, lines, tiny, trust, write_files
+from tests.graph_files import SPLITS, left_out, prepared, rows
 
 
 def write(root, monkeypatch, files=None, **changed):
     monkeypatch.delenv(raw.ENVIRONMENT, raising=False)
     columns = tiny(np.random.default_rng(0))
-    for name, text in (lines(columns) | (files or {})).items():
-        write_lines(root, getattr(sources, name), text)
-    np.savez(place(root, sources.PACKED), **(columns | changed))
-    trust(root, sources, monkeypatch, *NAMES)
+    write_files(root, lines(columns) | (files or {}), columns | changed)
+    trust(root, monkeypatch)
     return columns
 
 
@@ -91,6 +52,29 @@ def test_a_rating_on_an_official_fold(folder, columns, tmp_path):
         assert row["poster"].shape == ((0, 32, 3) if item == 0 else sources.POSTER)
         if item:
             np.testing.assert_array_equal(row["poster"], columns["poster"][item - 1])
+
+
+def test_posters_are_stored_smaller(folder, columns, tmp_path):
+    found = by_row(prepared("movielens", folder, tmp_path / "data", poster_scale=8))
+    for number, row in found["valid"].items():
+        item = columns["rating_item"][number]
+        if item == 0:
+            assert row["poster"].shape == (0, 4, 3)
+            continue
+        for y, x, c in ((0, 0, 0), (5, 3, 2), (2, 1, 1)):
+            block = columns["poster"][item - 1, 8 * y : 8 * y + 8, 8 * x : 8 * x + 8, c]
+            assert row["poster"][y, x, c] == np.floor(block.astype(float).mean() + 0.5)
+
+
+def test_the_card_has_the_references_of_its_task(folder, tmp_path):
+    for task, metrics, count in (("rating", {"rmse", "mae"}, 5), ("cold", {"rmse", "mae"}, 2),
+                                 ("top", {"recall20", "ndcg20"}, 2)):  # fmt: skip
+        fold = "items1" if task == "cold" else "u1"
+        builder = prepared("movielens", folder, tmp_path / "data", task=task, fold=fold)
+        found = builder.info.metadata["references"]
+        assert {entry["metric"] for entry in found} == metrics
+        assert len({entry["name"] for entry in found}) == count
+        assert all(np.isfinite(entry["value"]) for entry in found)
 
 
 def test_a_film_that_training_has_not_is_absent(tmp_path, monkeypatch):
@@ -207,7 +191,8 @@ def test_what_does_not_fit_is_named(files, changed, said, tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("fields", "said"),
     [({"task": "ratings"}, "did you mean 'rating'"), ({"fold": "u6"}, "fold of task rating 'u6'"),
-     ({"task": "cold"}, "fold of task cold 'u1'; allowed: items1"), ({"split_seed": -1}, "split")],
+     ({"task": "cold"}, "fold of task cold 'u1'; allowed: items1"), ({"split_seed": -1}, "split"),
+     ({"poster_scale": 3}, "poster_scale 3; allowed: 1, 2, 4, 8")],
 )  # fmt: skip
 def test_bad_fields_are_named(fields, said):
     with pytest.raises(InputError, match=said):
@@ -243,22 +228,3 @@ def test_the_real_ratings_are_as_described(real, raw_data):
     cold = divide(real, MovielensConfig(task="cold", fold="items1"))
     films = [set(real.item[cold == place].tolist()) for place in range(3)]
     assert not films[0] & films[1] | films[0] & films[2] | films[1] & films[2]
-
-
-def test_the_mean_and_biases_are_as_good_as_published_with_the_data(real):
-    """u1, all of its base: RMSE 1.154 of the mean, and 0.955 with biases of user and film."""
-    test = real.tests["u1"]
-    user, item, rating = (column[~test] for column in (real.user, real.item, real.rating))
-    mean = rating.mean()
-    b, c = np.zeros(943), np.zeros(1_682)
-    for _ in range(20):  # ridge on both, alternating
-        np_b = np.bincount(user, rating - mean - c[item], 943)
-        b = np_b / (5 + np.bincount(user, minlength=943))
-        np_c = np.bincount(item, rating - mean - b[user], 1_682)
-        c = np_c / (5 + np.bincount(item, minlength=1_682))
-
-    def rmse(prediction):
-        return np.sqrt(np.mean((real.rating[test] - prediction) ** 2))
-
-    assert rmse(mean) == pytest.approx(1.154, abs=0.001)
-    assert rmse(mean + b[real.user[test]] + c[real.item[test]]) == pytest.approx(0.955, abs=0.004)

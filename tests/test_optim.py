@@ -49,7 +49,7 @@ def make(name, lr=0.1, **fields):
     return optim.make_optimizer(name, optax.constant_schedule(lr), **fields)
 
 
-@pytest.mark.parametrize("name", optim.OPTIMISERS)
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
 def test_decay_acts_on_kernels_only(name):
     zeros = jax.tree.map(np.zeros_like, PARAMS)
     found = moved(make(name, weight_decay=0.5), zeros)
@@ -87,3 +87,18 @@ def test_adamw_by_hand():
         step = (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
         x = x - 0.01 * (step + 0.1 * x)
     np.testing.assert_allclose(found, x, rtol=1e-5)
+
+
+def test_adam_minimises_the_loss_and_its_penalty():
+    """Two steps by hand: the decay is part of the gradient, of kernels alone, and is normalised."""
+    grads = {"kernel": np.full((2, 2), 0.3, np.float32), "bias": np.ones(2, np.float32)}
+    grads["scale"] = np.float32(0)
+    found = moved(make("adam", lr=0.01, weight_decay=0.1), grads, steps=2)
+    kernel, m, v = PARAMS["kernel"].astype(np.float64), 0, 0
+    for step in (1, 2):
+        g = grads["kernel"] + 0.1 * kernel
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        kernel -= 0.01 * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8)
+    np.testing.assert_allclose(found["kernel"], kernel, rtol=1e-5)
+    np.testing.assert_allclose(found["bias"], PARAMS["bias"] - 0.02, rtol=1e-5)
+    assert found["scale"] == PARAMS["scale"]

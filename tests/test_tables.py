@@ -92,6 +92,14 @@ def test_rows_that_differ_in_more_than_the_fusion_are_named(records):
     assert "text also differs in train.lr." in render(summarise(records), "md")
 
 
+def test_what_rows_do_not_read_is_said_once(records):
+    for record in records[:3]:
+        record["row_config"] = {"fusion": {}, "modalities": ["audio", "text"]}
+    text = render(summarise(records), "md")
+    assert "Rows that do not read every modality: text: audio, text." in text
+    assert "also differs" not in text
+
+
 def test_json_and_tex_hold_only_what_a_rerun_reproduces(records):
     first = summarise(records, command="python -m experiments.ablate --workdir=/home/me")
     for record in records:

@@ -93,4 +93,6 @@ def _shifted(y: jax.Array, bias: Any) -> jax.Array:
 def _spread(y: jax.Array, kernel: Columns) -> jax.Array:
     """The outputs [..., k] of the kept channels at their places among all [..., O]."""
     zero = jnp.zeros((*y.shape[:-1], 1), y.dtype)
-    return jnp.take(jnp.concatenate([y, zero], axis=-1), kernel.places.astype(jnp.int32), axis=-1)
+    whole = jnp.concatenate([y, zero], axis=-1)
+    # Unsigned and promised places are taken as they are; others would be checked in every call.
+    return whole.at[..., kernel.places.astype(jnp.uint32)].get(mode="promise_in_bounds")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mmfuse.data import builder
+from mmfuse.data import builder, movielens_baselines
 from mmfuse.data import movielens_sources as sources
 from mmfuse.data.fields import MAX_SEED, check_choice, check_range
 from mmfuse.data.graph import packed_bits
@@ -26,6 +26,7 @@ COLD = tuple(f"items{part}" for part in range(1, PARTS + 1))
 VALID = 0.1  # of the ratings of the base; of the films that are left, in the task "cold"
 LIKED = 4  # the least rating that says so
 HISTORY = 50  # films of a user that a query shows, at most
+SCALES = (1, 2, 4, 8)  # of posters
 SPLITS = ("train", "valid", "test")
 
 
@@ -37,30 +38,41 @@ class MovielensConfig(tfds.core.BuilderConfig):
       task: "rating" or "cold" (regression), or "top" (ranking of all films).
       fold: "u1" to "u5", "ua" or "ub"; of the task "cold" "items1" to "items5".
       split_seed: of the validation ratings; of the task "cold" of all its folds of films.
+      poster_scale: a pixel of a poster is the mean of as many upstream ones, squared: as posters
+        are stored with every rating, 1 takes 437 MB a fold.
     """
 
     name: str = ""
     task: str = "rating"
     fold: str = "u1"
     split_seed: int = 0
+    poster_scale: int = 1
 
     def __post_init__(self):
         check_choice(NAME, "task", self.task, tuple(TASKS))
         allowed = COLD if self.task == "cold" else sources.FOLDS
         check_choice(NAME, f"fold of task {self.task}", self.fold, allowed)
         check_range(NAME, "split_seed", self.split_seed, 0, MAX_SEED)
-        self.name = f"{self.task}-{self.fold}-split{self.split_seed}"
+        check_choice(NAME, "poster_scale", self.poster_scale, SCALES)
+        scaled = f"-poster{self.poster_scale}" if self.poster_scale > 1 else ""
+        self.name = f"{self.task}-{self.fold}-split{self.split_seed}{scaled}"
+
+    @property
+    def poster(self) -> tuple[int, int, int]:
+        """Height, width and channels."""
+        height, width, channels = sources.POSTER
+        return height // self.poster_scale, width // self.poster_scale, channels
 
 
 class Movielens(builder.RawBuilder):
     """TFDS builder of ``movielens``: ratings of films, and the films that a user likes.
 
     Features: ``user`` int32 [1]; ``profile`` float32 [P], age / 10, female and the occupation;
-    ``genre`` float32 [G]; ``plot``; ``poster`` uint8 [48, 32, 3] or [0, 32, 3]. With a rating as
-    ``label`` these are the film's, and ``item`` int32 [1] is its id, or [0] if training has no
-    rating of it. With the task "top" ``label`` is the film; ``history`` int32 [K] are the last K
-    films of training that the user liked, ``genre`` is their mean, and plot and poster are those of
-    the last one: none of them tells the answer.
+    ``genre`` float32 [G]; ``plot``; ``poster`` uint8 [48, 32, 3] (over ``poster_scale``) or
+    [0, 32, 3]. With a rating as ``label`` these are the film's, and ``item`` int32 [1] is its id,
+    or [0] if training has no rating of it. With the task "top" ``label`` is the film; ``history``
+    int32 [K] are the last K films of training that the user liked, ``genre`` is their mean, and
+    plot and poster are those of the last one: none of them tells the answer.
     """
 
     CONFIG = MovielensConfig
@@ -81,7 +93,7 @@ class Movielens(builder.RawBuilder):
             "profile": builder.array(None),
             "genre": builder.array(None),
             "plot": builder.text(),
-            "poster": builder.array(None, *sources.POSTER[1:], dtype=np.uint8),
+            "poster": builder.array(None, *self.builder_config.poster[1:], dtype=np.uint8),
             "label": builder.array(dtype=np.int64 if ranked else np.float32),
         } | (
             {
@@ -142,17 +154,31 @@ class Movielens(builder.RawBuilder):
     def splits(self, paths: dict[str, Path]) -> dict[str, Iterator[dict]]:
         """Reads the files, divides the ratings, and makes examples of them."""
         ratings, config = sources.read(paths), self.builder_config
+        ratings = dataclasses.replace(ratings, poster=shrunk(ratings.poster, config.poster_scale))
         split = divide(ratings, config)
         users, films = len(ratings.profile), len(ratings.genre)
         ids = {"user": users, "item": films}
         if config.task == "top":
             self.note(entities=films, groups=users)
             ids = {"user": users, "history": films, "history, at most": HISTORY}
+            bounds = movielens_baselines.of_lists(ratings, split, ratings.rating >= LIKED)
+        else:
+            bounds = movielens_baselines.of_ratings(ratings, split, cold=config.task == "cold")
         self.note(
-            ids=ids, profile_names=ratings.profile_names, genre_names=ratings.genre_names
-        )  # fmt: skip
+            ids=ids,
+            profile_names=ratings.profile_names,
+            genre_names=ratings.genre_names,
+            references=bounds,
+        )
         made = liked if config.task == "top" else rated
         return {part: made(ratings, split, place) for place, part in enumerate(SPLITS)}
+
+
+def shrunk(posters: np.ndarray, scale: int) -> np.ndarray:
+    """Posters uint8 [M, H, W, C], each pixel the mean of ``scale`` x ``scale``, half rounded up."""
+    count, height, width, channels = posters.shape
+    blocks = posters.reshape(count, height // scale, scale, width // scale, scale, channels)
+    return np.floor(blocks.mean((2, 4)) + 0.5).astype(np.uint8)
 
 
 def divide(ratings: sources.Ratings, config: MovielensConfig) -> np.ndarray:
@@ -221,7 +247,7 @@ def _id(number: int, seen: set[int]) -> np.ndarray:
 def _content(ratings: sources.Ratings, item: int | None) -> dict[str, Any]:
     """Plot and poster of a film, empty where there is none."""
     row = -1 if item is None else int(ratings.poster_row[item])
-    absent = np.zeros((0, *sources.POSTER[1:]), np.uint8)
+    absent = np.zeros((0, *ratings.poster.shape[2:]), np.uint8)
     return {
         "plot": "" if item is None else ratings.plot[item],
         "poster": absent if row < 0 else ratings.poster[row],
