@@ -4,7 +4,7 @@
 
 DIR holds a finished ablation in which rows named ``ROW, WAY`` have ROW as their baseline. A line a
 row, a column a way: the score minus that of the row as it was, paired by seed, with its 95 %
-interval. Rows that all ways have been tried on are ranked by what they lose, a way counting once;
+interval. Rows of several ways are ranked by what they lose in those they share, each counting once;
 Friedman's and Nemenyi's tests say whether the ranks tell more than chance. From records alone.
 """
 
@@ -92,13 +92,17 @@ def page(table: Table) -> str:
 
 
 def _ranking(found: Losses, ways: Sequence[str], higher: bool) -> Ranking | None:
-    """Ranks the rows that were compressed in every way, all seeds finished."""
-    scores = {}
-    for name, rows in found.items():
-        means = [rows[w].difference.mean if w in rows and rows[w].complete else None for w in ways]
-        if None not in means:
-            scores[name] = means
-    return ranking(scores, [higher] * len(ways)) if len(scores) > 1 and len(ways) > 1 else None
+    """Ranks the rows with several ways by those that all of these have, all seeds finished."""
+    means = {
+        name: {w: row.difference.mean for w, row in rows.items() if row.complete}
+        for name, rows in found.items()
+    }
+    means = {name: losses for name, losses in means.items() if len(losses) > 1}
+    shared = [w for w in ways if all(losses.get(w) is not None for losses in means.values())]
+    if len(means) < 2 or len(shared) < 2:
+        return None
+    scores = {name: [losses[w] for w in shared] for name, losses in means.items()}
+    return ranking(scores, [higher] * len(shared))
 
 
 def _notes(ranks: Ranking | None) -> list[str]:
@@ -113,8 +117,9 @@ def _notes(ranks: Ranking | None) -> list[str]:
         differ = "rows differ" if ranks.p <= ranks.level else "no difference between rows shown"
         tested = f"chi square {ranks.statistic:.2f}, {p_value(ranks.p)}: {differ}"
     said.append(
-        f"Mean rank: of the loss over {ranks.datasets} ways, 1 loses least. Friedman's test, level "
-        f"{ranks.level:g}: {tested}. Nemenyi: two rows differ from {ranks.critical:.2f} apart on. "
+        f"Mean rank: of the loss over the {ranks.datasets} ways that all share, 1 loses least. "
+        f"Friedman's test, level {ranks.level:g}: {tested}. Nemenyi: two rows differ from "
+        f"{ranks.critical:.2f} apart on. "
         "The ways share the seeds and some share the training, so the tests are too sure."
     )
     return said

@@ -37,7 +37,7 @@ def test_rows_are_ranked_by_what_they_lose():
     assert [line[1].strip() for line in lines[2:5]] == ["1.00", "2.00", "-"]
     assert lines[2][2].strip() == "91.00 ± 1.00" and lines[2][3].strip().startswith("-0.33 [")
     assert lines[4][3].strip() == "-"
-    assert "over 2 ways" in text
+    assert "over the 2 ways" in text
 
 
 def test_the_command_writes_its_place_and_refuses_other_tables(tmp_path, monkeypatch, capsys):
