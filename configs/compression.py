@@ -3,7 +3,7 @@
 Command    python -m experiments.ablate --config=configs/compression.py --workdir=runs/compression
                --raw_data=FOLDER
 Argument   ``smoke``: two fusions, few pairs, one epoch and one seed, to see that everything runs
-Task       the pairs, noise and encoders of ``configs/avmnist.py``, the encoders twice as wide
+Task       the pairs, noise and encoders of ``configs/avmnist.py``, the encoders three times as wide
 Rows       five fusions, each alone and
              pruned           the largest 20 % of its weights, chosen once, after training
              pruned slowly    the same, while it trains (from 20 % to 70 % of the steps)
@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 
 from configs import avmnist, check
 
-FEATURES, SMALL = 64, 24
+FEATURES, SMALL = 96, 32
 TEACHER = "concat"  # the best of these in docs/tables/avmnist.md
 FUSIONS = {
     "late average": {"name": "late_average"},

@@ -54,7 +54,8 @@ def local(table: Table, records: Sequence[Mapping[str, Any]], command: str | Non
         yield (
             "Exported: all files of the exported model of the first seed, deflated: program, "
             "weights, preprocessing. Latency: one example through that model, reloaded, the least "
-            "of 100 calls on the processor that also trained."
+            "of 100 calls on the processor that also trained; each call unpacks what is stored as "
+            "bits or as int8."
         )
     if command:
         yield f"Command: {command}"

@@ -4,7 +4,8 @@ Weights only: what the layers compute stays float32, and biases do too. XLA has 
 product on CPUs, and the layers of these models are small; what is saved is size.
 
 Our own, not qwix: it quantises what the products of layers see, and a convolution here is a product
-with a rearranged kernel (`mmfuse.convolution`), whose last axis is no channel any more.
+with a rearranged kernel (`mmfuse.convolution`), whose last axis is no channel any more. And its
+0.1.8 warns with flax 0.12.8 (VariableState) as soon as it wraps a model; warnings are errors here.
 """
 
 from __future__ import annotations
