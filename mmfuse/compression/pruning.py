@@ -14,7 +14,6 @@ from mmfuse.compression import forms, int8
 from mmfuse.compression.base import (
     Compression,
     Path,
-    is_kernel,
     largest,
     on_kernels,
     on_layers,
@@ -56,10 +55,12 @@ class Scheduled(Compression):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Prune(Scheduled):
-    """Keeps the largest weights of all kernels together, ``1 - sparsity`` of them.
+    """Keeps the largest weights of every kernel, ``1 - sparsity`` of them.
 
-    Stored as a bit a weight and the kept weights (`forms.Sparse`). The model is as fast as before:
-    zeros are multiplied like any number.
+    Of every kernel alone, as Zhu & Gupta do: kernels with many inputs have small weights, and of
+    all kernels together the largest fifth would leave them empty. Stored as a bit a weight and the
+    kept weights (`forms.Sparse`). The model is as fast as before: zeros are multiplied like any
+    number.
     """
 
     sparsity: float = 0.8
@@ -71,17 +72,19 @@ class Prune(Scheduled):
     def during(self, params: Any, step: jax.Array) -> Any:
         if not self.trains:
             return params
-        size = sum(x.size for x in jax.tree.leaves(params) if is_kernel(x))
         share = self.dropped(step, self.sparsity)
-        out = jnp.where(share == self.sparsity, self._out(size), jnp.round(share * size))
-        return _kept(params, size - out.astype(jnp.int32))
+
+        def change(w: jax.Array) -> jax.Array:
+            rising = jnp.round(share * w.size).astype(jnp.int32)
+            return _kept(w, w.size - jnp.where(share == self.sparsity, self._out(w), rising))
+
+        return on_kernels(change, params)
 
     def after(self, params: Any) -> Any:
-        size = sum(x.size for x in jax.tree.leaves(params) if is_kernel(x))
-        return _kept(params, size - self._out(size))
+        return on_kernels(lambda w: _kept(w, w.size - self._out(w)), params)
 
-    def _out(self, size: int) -> int:
-        return round(self.sparsity * size)
+    def _out(self, kernel: jax.Array) -> int:
+        return round(self.sparsity * kernel.size)
 
     def packed(self, params: Any) -> Any:
         return on_kernels(forms.sparse, params)
@@ -102,16 +105,10 @@ class PruneInt8(Prune):
         return on_kernels(pack, params)
 
 
-def _kept(params: Any, count: jax.Array | int) -> Any:
-    """``params`` with the ``count`` largest weights of all kernels; the others are zero."""
-    leaves, treedef = jax.tree.flatten(params)
-    chosen = [i for i, x in enumerate(leaves) if is_kernel(x)]
-    sizes = np.cumsum([leaves[i].size for i in chosen])[:-1]
-    magnitudes = jnp.concatenate([jnp.abs(leaves[i]).ravel() for i in chosen])
-    masks = jnp.split(largest(jax.lax.stop_gradient(magnitudes), count), sizes)
-    for i, mask in zip(chosen, masks, strict=True):
-        leaves[i] = jnp.where(mask.reshape(leaves[i].shape), leaves[i], 0)
-    return jax.tree.unflatten(treedef, leaves)
+def _kept(kernel: jax.Array, count: jax.Array | int) -> jax.Array:
+    """The kernel with its ``count`` largest weights; the others are zero."""
+    magnitudes = jnp.abs(jax.lax.stop_gradient(kernel))
+    return jnp.where(largest(magnitudes.ravel(), count).reshape(kernel.shape), kernel, 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
