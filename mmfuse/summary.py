@@ -8,20 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mmfuse import notes
+from mmfuse.contrasts import Runs, compared, mark_best
 from mmfuse.errors import InputError, nearest
 from mmfuse.floors import collapsed, floors
 from mmfuse.measures import measure
 from mmfuse.mixing import refuse_mixed
 from mmfuse.published import Published
-from mmfuse.stats import Summary, paired, summary
-from mmfuse.stats.differences import Comparison, against
-from mmfuse.stats.groups import letters, pairs
+from mmfuse.stats import Summary, summary
+from mmfuse.stats.differences import Comparison
 from mmfuse.stats.items import (
     ItemNoise,
     ItemTest,
     Predictions,
-    compare_items,
-    corrected_items,
     noise,
 )
 
@@ -165,7 +163,7 @@ def summarise(
     runs = _predictions(records, predictions)
     made = [_row(name, records, columns, seeds, runs[name]) for name in names]
     own = {row: _one_of(other, order, "baseline row") for row, other in (baselines or {}).items()}
-    made = _mark_best(_compare(made, baseline, own, columns[0], runs), columns)
+    made = mark_best(compared(made, baseline, own, columns[0], runs), columns)
     table = Table(
         columns,
         tuple(made),
@@ -208,9 +206,6 @@ def _columns(records: Sequence[Mapping[str, Any]], metric: str | None) -> tuple[
     usual = [name for name in COLUMNS if name in known] or sorted(known)
     first = _one_of(metric or records[0].get("primary") or usual[0], sorted(known), "metric")
     return (first, *(name for name in usual if name != first and name in COLUMNS))
-
-
-Runs = dict[str, dict[int, Predictions]]  # {row: {seed: predictions}}
 
 
 def _predictions(
@@ -269,52 +264,6 @@ def _mean(values: Sequence[Any]) -> float | None:
 
 def _first(records: Sequence[Mapping[str, Any]], key: str) -> Any:
     return next((r[key] for r in records if _number(r.get(key)) is not None), None)
-
-
-def _compare(
-    rows: list[Row], baseline: str, own: Mapping[str, str], metric: str, runs: Runs
-) -> list[Row]:
-    """Adds what is known of each row's difference to its baseline, and the groups of all rows."""
-    values = {row.name: row.values[metric] for row in rows}
-    tests = against(values, baseline, own)
-    others = [row.name for row in rows if row.name != baseline]
-    base = {name: own.get(name, baseline) for name in others}
-    items = [compare_items(metric, runs[name], runs.get(base[name], {})) for name in others]
-    items = dict(zip(others, corrected_items(items), strict=True))
-    groups = _groups(rows, metric)
-    made = []
-    for row in rows:
-        found = {"group": groups.get(row.name, "")}
-        if row.name != baseline:
-            found["difference"] = paired(row.values[metric], values.get(base[row.name], {}))
-            found |= {"baseline": base[row.name]}
-            found |= {"comparison": tests[row.name], "items": items[row.name]}
-        made.append(dataclasses.replace(row, **found))
-    return made
-
-
-def _groups(rows: list[Row], metric: str) -> dict[str, str]:
-    """Returns the letters of all rows with a value, the best row first."""
-    means = {row.name: row.metrics[metric].mean for row in rows}
-    known = [name for name, mean in means.items() if mean is not None]
-    order = sorted(known, key=means.get, reverse=measure(metric).higher)
-    tests = pairs({row.name: row.values[metric] for row in rows if row.name in known})
-    return letters(order, [names for names, test in tests.items() if test.significant])
-
-
-def _mark_best(rows: list[Row], columns: Sequence[str]) -> list[Row]:
-    """Marks the best printed mean of each metric among complete rows; ties are all marked."""
-    best: dict[str, set[str]] = {}
-    for column in columns:
-        m = measure(column)
-        means = {r.name: r.metrics[column].mean for r in rows if r.complete}
-        printed = {k: m.rounded(v) for k, v in means.items() if v is not None}
-        top = (max if m.higher else min)(printed.values(), default=None)
-        best[column] = {name for name, value in printed.items() if value == top}
-    return [
-        dataclasses.replace(row, best=tuple(c for c in columns if row.name in best[c]))
-        for row in rows
-    ]
 
 
 def _references(records: Sequence, columns: Sequence[str]) -> tuple[dict[str, Any], ...]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+import jax
+import numpy as np
+
 from mmfuse.ablation import Ablation, Row
 from mmfuse.build import Built, build_model
 from mmfuse.data.loader import Dataset
 from mmfuse.errors import InputError
+from mmfuse.model import model_inputs
 from mmfuse.processes import told
 from mmfuse.restored import params_of, row_of
 from mmfuse.train import Teacher
@@ -47,6 +51,34 @@ def check_teachers(todo: Sequence[tuple[Built, tuple[int, ...]]], workdir: Workd
                 )
 
 
+def refuse_teachers(rows: Sequence[Row], why: str) -> None:
+    """Refuses rows that learn from others, where these are not trained first."""
+    for row in rows:
+        if teacher_of(row):
+            raise InputError(
+                f"row '{row.name}' learns from row '{teacher_of(row)}': {why}; leave it out by "
+                "--rows, or run it by experiments.ablate"
+            )
+
+
+def with_blank_teacher(
+    built: Built, seeds: tuple[int, ...], dataset: Dataset, ablation: Ablation
+) -> Built:
+    """The row with a teacher of zeros, to see what the row costs; without a teacher as it is."""
+    name = teacher_of(built.row)
+    if not name:
+        return built
+    model = build_model(next(row for row in ablation.rows if row.name == name), dataset)
+    inputs = model_inputs(dataset.batch("train", range(1)))
+    shapes = jax.eval_shape(lambda *x: model.init(jax.random.key(0), *x, train=False), *inputs)
+    blank = jax.tree.map(lambda x: np.zeros((len(seeds), *x.shape), x.dtype), shapes["params"])
+    return _with(built, Teacher(model, blank, ("blank",)))
+
+
+def _with(built: Built, teacher: Teacher) -> Built:
+    return dataclasses.replace(built, program=dataclasses.replace(built.program, teacher=teacher))
+
+
 def taught(built: Built, seeds: tuple[int, ...], workdir: Workdir, dataset: Dataset) -> Built:
     """The row with its teacher, seed by seed; a row without one as it is.
 
@@ -73,5 +105,4 @@ def taught(built: Built, seeds: tuple[int, ...], workdir: Workdir, dataset: Data
 
     records, params = told(restore)
     sha256 = tuple(record["params_sha256"] for record in records)
-    teacher = Teacher(build_model(row_of(records[0]), dataset), params, sha256)
-    return dataclasses.replace(built, program=dataclasses.replace(built.program, teacher=teacher))
+    return _with(built, Teacher(build_model(row_of(records[0]), dataset), params, sha256))

@@ -56,6 +56,18 @@ def test_from_config_to_table_to_files(command, tmp_path, tmp_path_factory, monk
     check_export(tmp_path, tmp_path_factory, monkeypatch, capsys)
 
 
+def test_a_row_that_is_taught_costs_something_before_its_teacher_is_there(command):
+    code, out, err = command("--dry_run", "--rows=taught", body=BODY, workdir=None)
+    assert code == 0, err
+    assert "taught" in out
+
+
+def test_a_row_that_is_taught_is_not_tuned(tuning):
+    code, _, err = tuning("--trials=2", body=BODY)
+    assert code == 2 and len(err.splitlines()) == 1
+    assert "row 'taught' learns from row 'concat': trials have no finished teacher" in err
+
+
 def check_table(work, out):
     """Every row against its own baseline, and what the stored models take."""
     content = json.loads((work.path / "table.json").read_text())
