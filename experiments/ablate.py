@@ -18,24 +18,22 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import functools
 import io
 import itertools
-import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from experiments import cli
+from experiments import cli, folds
+from experiments.rows import check_fusion, matching
 from mmfuse import processes
 from mmfuse.ablation import Ablation, Row
 from mmfuse.budget import equal
 from mmfuse.build import Built, build, check_divisible, check_memory
 from mmfuse.data.datasets import make_builder, prepare
 from mmfuse.data.loader import Dataset
-from mmfuse.errors import InputError, listed
-from mmfuse.fusion import FUSIONS, build_fusion, find_fusion, headed
+from mmfuse.errors import InputError
 from mmfuse.logs import Logs
 from mmfuse.loop import Interrupted, train_group
 from mmfuse.parallel import Devices
@@ -74,12 +72,34 @@ def main(argv: list[str]) -> int:
     _, ablation = cli.load(args.config, overrides)
     if args.distributed:
         processes.start(args.distributed)
+    command = cli.command("experiments.ablate", argv)
+
+    def train(one: Ablation, path: str | None) -> int:
+        return _train(one, path, args, names, command)
+
+    if "folds" not in ablation.data or args.dry_run:
+        return train(ablation, args.workdir)
+    code = folds.train(ablation, args.workdir, train, command)
+    if code > cli.SOME_FAILED:
+        return code
+    workdir = Workdir(args.workdir)
+    return max(code, processes.told(lambda: _print_table(ablation, workdir, command)))
+
+
+def _train(
+    ablation: Ablation,
+    path: str | None,
+    args: argparse.Namespace,
+    names: Sequence[str],
+    command: str,
+) -> int:
+    """Trains one ablation in its workdir, or prints what it costs; returns the exit code."""
     rows = matching(ablation, args.rows)
     store = None if args.dry_run else cli.use_compilation_cache()
 
     def check() -> None:
-        if args.workdir and Path(args.workdir).exists():
-            check_workdir(args.workdir, ablation.identity(), unknown=("data_fingerprint",))
+        if path and Path(path).exists():
+            check_workdir(path, ablation.identity(), unknown=("data_fingerprint",))
 
     dataset, devices = prepared(ablation, rows, args, store, check)
     built = build_rows(ablation, rows, dataset, devices)
@@ -87,9 +107,8 @@ def main(argv: list[str]) -> int:
         from experiments.dry_run import print_costs
 
         return print_costs(ablation, built, dataset, devices)
-    command = cli.command("experiments.ablate", argv)
     setting, stop = Setting(ablation, dataset, devices), cli.StopSignals()
-    return train_rows(setting, args.workdir, built, stop, command, names)
+    return train_rows(setting, path, built, stop, command, names)
 
 
 def build_rows(
@@ -138,7 +157,7 @@ def prepared(
     rows, and by ``check`` the workdir.
     """
     for row in rows:
-        _check_fusion(row, tuple(ablation.data["preprocess"]))
+        check_fusion(row, tuple(ablation.data["preprocess"]))
     devices = Devices(ablation.parallel["mode"], ablation.parallel["devices"], store)
     for row in rows:
         check_divisible(row, devices)
@@ -158,46 +177,6 @@ def prepared(
         prepare(builder)  # on a disk of its own
     size = data["resident_bytes"]
     return Dataset(builder, data["preprocess"], resident_bytes=size), devices
-
-
-def matching(ablation: Ablation, pattern: str) -> list[Row]:
-    """The rows whose name matches ``--rows``; none is an InputError."""
-    try:
-        rows = [row for row in ablation.rows if re.search(pattern, row.name)]
-    except re.error as error:
-        raise InputError(f"--rows='{pattern}' is not a regular expression: {error}") from error
-    if not rows:
-        raise InputError(
-            f"--rows='{pattern}' matches no row{listed(r.name for r in ablation.rows)}"
-        )
-    return rows
-
-
-def _check_fusion(row: Row, modalities: tuple[str, ...]) -> None:
-    """Builds the row's fusion; one that is not shipped with mmfuse must pass the contract kit."""
-    fields = dict(row.fusion)
-    name = fields.pop("name")
-    if "outputs" in (field.name for field in dataclasses.fields(find_fusion(name))):
-        fields.setdefault("outputs", 2)  # the task tells the real number once the data is there
-    fusion = build_fusion(name, **fields)
-    if type(fusion) in FUSIONS.values():
-        width, heads = headed(type(fusion)), getattr(fusion, "heads", 1)
-        if getattr(fusion, width, 0) % heads:  # the module says so too, once the data is there
-            raise InputError(
-                f"fusion '{row.fusion['name']}' of row '{row.name}': {width} "
-                f"{getattr(fusion, width)} is not divisible by heads {heads}"
-            )
-        return
-    from mmfuse.contract import check_fusion
-
-    failures = check_fusion(fusion, modalities=modalities)
-    if failures:
-        more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-        first = " ".join(failures[0].message.split())
-        raise InputError(
-            f"fusion '{row.fusion['name']}' of row '{row.name}' breaks the contract: "
-            f"{failures[0].check}: {first}{more}"
-        )
 
 
 def _train_all(setting: Setting, workdir: Workdir, built: list[Built], stop, logs: Logs) -> None:

@@ -40,6 +40,7 @@ from mmfuse.cells import flops as quantity
 from mmfuse.data.datasets import make_builder, prepare
 from mmfuse.data.loader import Dataset
 from mmfuse.errors import InputError
+from mmfuse.objectives.apply import counted
 from mmfuse.parallel import Devices
 from mmfuse.probing.latency import Clock, take_turns
 from mmfuse.programs import compile_row
@@ -80,10 +81,13 @@ def training_flops(built: Built, dataset: Dataset, seeds: tuple[int, ...]) -> in
     shape = (len(seeds), built.settings.batch)
     batch = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct((*shape, *x.shape[1:]), x.dtype),
-        example | {"weight": np.zeros(1, np.float32)},
+        counted(example),
     )
     step = jax.vmap(lambda s, b: built.program.train_step(s, b, axis_name=None))
-    return cost.count_flops(step, state, batch)
+    try:
+        return cost.count_flops(step, state, batch)
+    except ValueError as error:  # a decomposition, in the objective deep_cca for one
+        raise InputError(f"row '{built.row.name}' cannot be measured: {error}") from error
 
 
 class Dispatch:

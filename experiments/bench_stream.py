@@ -28,7 +28,7 @@ import numpy as np
 import scipy.stats
 
 from experiments import cli
-from experiments.ablate import matching
+from experiments.rows import matching
 from experiments.synthetic import RandomBuilder
 from mmfuse.build import build
 from mmfuse.cells import flops as quantity

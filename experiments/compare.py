@@ -7,6 +7,9 @@ Rows that every workdir has finished are compared, each by its mean test score o
 ranks, Friedman's and Nemenyi's tests; where all share one metric also the interquartile mean of all
 runs. ``json`` has what a critical-difference diagram needs.
 
+``--into`` writes the comparison between the lines ``<!-- table comparison -->`` and ``<!-- /table
+-->`` of a text file instead of printing it; a file that does not exist is made with such a place.
+
 Exit codes: 0 done, 2 bad input (one line on stderr). Nothing is trained or imported from jax.
 """
 
@@ -19,13 +22,15 @@ import io
 import sys
 from collections.abc import Sequence
 
-from experiments.table import Parser, check_format, printed, strict
+from experiments.table import Parser, check_format, insert, printed, strict
 from mmfuse.comparison import Comparison, body, compare, header, lines, notes
 from mmfuse.errors import InputError
-from mmfuse.record import dumps, write_atomic
+from mmfuse.record import dumps
 from mmfuse.summary import Table, summarise
 from mmfuse.tables import escape_markdown, grid
 from mmfuse.workdir import Workdir
+
+PLACE = "comparison"
 
 
 def main() -> int:
@@ -38,12 +43,12 @@ def _text(arguments: Sequence[str]) -> str:
                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("--workdir", action="append", required=True, help="one a data set")
     parser.add_argument("--format", default="md", help=f"one of {', '.join(FORMATS)}")
-    parser.add_argument("--into", help="the file to write, instead of printing it")
+    parser.add_argument("--into", help="a text file with a place for the comparison")
     options = strict(parser, arguments)
     check_format(options.format, FORMATS)
     text = FORMATS[options.format](compare(_tables(options.workdir)))
     if options.into:
-        write_atomic(options.into, text)
+        insert(options.into, PLACE, text)
     return "" if options.into else text
 
 

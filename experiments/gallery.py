@@ -99,8 +99,8 @@ class Entry:
 
 def reference_fields(name: str) -> dict[str, Any]:
     """The fields that ``configs/zoo.py`` gives this method."""
-    if name == "unimodal":
-        return {"features": FEATURES, "modality": "text"}
+    if name in ("unimodal", "identity"):
+        return {"modality": "text"} | ({"features": FEATURES} if name == "unimodal" else {})
     fields = dict(load_config("configs/zoo.py").rows[name].fusion)
     del fields["name"]
     wants = FUSIONS[name].__dataclass_fields__

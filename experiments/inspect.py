@@ -162,7 +162,7 @@ def _example(dataset: Dataset, columns: dict[str, list], row: int) -> Html:
     for modality in dataset.modalities:
         parts += [
             tag("h3", modality),
-            _modality(dataset.preprocessors[modality], columns[modality][row]),
+            _modality(dataset.preprocessors[modality], columns[dataset.column_of[modality]][row]),
         ]
     return tag("section", *parts)
 

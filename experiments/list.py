@@ -1,7 +1,7 @@
 """Says what there is.
 
     python -m experiments.list
-        [fusions|encoders|decoders|compressions|datasets|metrics|configs|logs]
+        [fusions|objectives|encoders|decoders|compressions|datasets|metrics|configs|logs]
     python -m experiments.list datasets [NAME] [--raw_data=FOLDER]
 
 Without an argument: all of it. With the name of a dataset: its whole card.
@@ -13,9 +13,13 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from experiments import cli
 from mmfuse.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from mmfuse.fusion.about import About
 
 
 def _first_line(doc: str | None) -> str:
@@ -38,16 +42,30 @@ def fusions() -> Iterator[tuple[str, str]]:
         if family not in (None, told.family):
             yield "", ""
         family = told.family
-        paper = re.search(r" *\(([^()]*(?:\([^()]*\)[^()]*)*)\)", told.title)
-        method = told.title.replace(paper[0], "").rstrip(".") if paper else told.title
         time = "time" if told.needs_time else ""
-        parts = [f"{family:8} {time:4} {method}", told.equation, paper[1] if paper else ""]
-        yield name, "\n      ".join(part for part in parts if part)
+        yield name, _method(told, f"{family:8} {time:4} ")
     theirs = plugins.registered()
     if theirs:
         yield "", ""
     for name, paths in theirs.items():
         yield name, f"plug-in       {' and '.join(paths)}"
+
+
+def _method(told: About, before: str = "") -> str:
+    """Title, equation and paper of a method, a line each."""
+    paper = re.search(r",? *\(([^()]*(?:\([^()]*\)[^()]*)*)\)", told.title)
+    title = told.title.replace(paper[0], "").rstrip(".") if paper else told.title
+    parts = [before + title, told.equation, paper[1] if paper else ""]
+    return "\n      ".join(part for part in parts if part)
+
+
+def objectives() -> Iterator[tuple[str, str]]:
+    """Every objective that can be added to a row: method; equation; paper."""
+    from mmfuse.fusion.about import about
+    from mmfuse.objectives import OBJECTIVES
+
+    for name, kind in OBJECTIVES.items():
+        yield name, _method(about(kind))
 
 
 def encoders() -> Iterator[tuple[str, str]]:
@@ -106,7 +124,17 @@ def configs() -> Iterator[tuple[str, str]]:
 
 KINDS = {
     f.__name__: f
-    for f in (fusions, encoders, decoders, compressions, datasets, metrics, configs, logs)
+    for f in (
+        fusions,
+        objectives,
+        encoders,
+        decoders,
+        compressions,
+        datasets,
+        metrics,
+        configs,
+        logs,
+    )
 }
 
 

@@ -1,11 +1,14 @@
 """Renders the table of a workdir again, from its records alone.
 
     python -m experiments.table --workdir=DIR --format=md|tex|csv|json|html
-        [--baseline=ROW] [--metric=NAME] [--compare=FILE] [--into=FILE]
+        [--baseline=ROW] [--metric=NAME] [--compare=FILE] [--by_group=METRIC] [--into=FILE]
 
 ``--into`` writes the table between the lines ``<!-- table NAME -->`` and ``<!-- /table -->`` of a
 text file instead of printing it, NAME being the ablation's name; a file that does not exist is made
 with such a place. So no number is copied by hand.
+
+``--by_group`` prints that metric by group of the test split instead, in ``md`` or ``csv``: by
+relation of a knowledge graph, say. Its place in a text file is ``<!-- table NAME by group -->``.
 
 ``--compare`` puts published figures beside ours (``configs/published`` has some); those measured
 under other conditions than ``config.conditions`` says of ours are marked.
@@ -22,7 +25,7 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from mmfuse import published
+from mmfuse import by_group, published
 from mmfuse.errors import InputError, nearest
 from mmfuse.record import write_atomic
 from mmfuse.tables import FORMATS, Table, render, summarise
@@ -48,6 +51,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--baseline", help="the row that differences are taken to")
     parser.add_argument("--metric", help="the metric of the first column")
     parser.add_argument("--compare", help="a JSON file of published results, to stand beside ours")
+    parser.add_argument("--by_group", help="a metric to be shown by group instead")
     parser.add_argument("--into", help="a text file with a place for the table")
     return strict(parser, arguments)
 
@@ -89,12 +93,24 @@ def insert(path: str, name: str, text: str) -> None:
 
 def table(options: argparse.Namespace) -> str:
     """Returns the rendered table that the command line asks for."""
-    check_format(options.format, FORMATS)
+    check_format(options.format, by_group.FORMATS if options.by_group else FORMATS)
     workdir = Workdir(options.workdir)
-    text = render(summarised(workdir, options), options.format)
+    if options.by_group:
+        text = by_group.FORMATS[options.format](finished(workdir), options.by_group)
+    else:
+        text = render(summarised(workdir, options), options.format)
     if options.into:
-        insert(options.into, workdir.ablation()["identity"]["name"], text)
+        name = workdir.ablation()["identity"]["name"]
+        insert(options.into, f"{name} by group" if options.by_group else name, text)
     return "" if options.into else text
+
+
+def finished(workdir: Workdir) -> list[dict]:
+    """Returns the records of a workdir; none at all is an InputError."""
+    records = workdir.records()
+    if not records:
+        raise InputError(f"workdir '{workdir.path}' holds no finished run yet")
+    return records
 
 
 def summarised(workdir: Workdir, options: argparse.Namespace) -> Table:
@@ -103,9 +119,7 @@ def summarised(workdir: Workdir, options: argparse.Namespace) -> Table:
     Raises:
       InputError: nothing has finished there, or it has no such metric or baseline.
     """
-    ablation, records = workdir.ablation(), workdir.records()
-    if not records:
-        raise InputError(f"workdir '{workdir.path}' holds no finished run yet")
+    ablation, records = workdir.ablation(), finished(workdir)
     identity = ablation["identity"]
     content = summarise(
         records,

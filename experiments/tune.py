@@ -32,7 +32,8 @@ from pathlib import Path
 import jax
 
 from experiments import cli, table
-from experiments.ablate import build_rows, matching, prepared, train_rows
+from experiments.ablate import build_rows, prepared, train_rows
+from experiments.rows import matching
 from mmfuse.ablation import Ablation, Row
 from mmfuse.budget import equal
 from mmfuse.build import Built, build, check_memory

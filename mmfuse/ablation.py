@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from mmfuse.compression import build_compression
 from mmfuse.errors import InputError, listed, nearest
+from mmfuse.objectives import build_objectives
 from mmfuse.own import on_own_files
 from mmfuse.published import check_conditions
 from mmfuse.sections import (
@@ -133,7 +134,7 @@ def resolve(config: ConfigDict) -> Ablation:
                 differs,
                 head=merged(plain.get("head", {}), differs.get("head", {})),
                 modalities=check_modalities(differs.get("modalities", []), name),
-                objectives=differs.get("objectives", plain.get("objectives", {})),
+                objectives=_objectives(differs, plain, name),
                 compression=differs.get("compression", {}),
                 baseline=baseline,
             )
@@ -181,6 +182,13 @@ def _check_others(rows: dict[str, dict]) -> None:
 
 def _teacher(differs: dict) -> str:
     return differs.get("compression", {}).get("teacher", "")
+
+
+def _objectives(differs: dict, plain: dict, row: str) -> dict:
+    """The row's own objectives or those of all rows, checked."""
+    entries = differs.get("objectives", plain.get("objectives", {}))
+    build_objectives(entries, f"row '{row}'")  # made again where the data is known
+    return entries
 
 
 def _plain(value):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -16,20 +17,29 @@ from mmfuse.compression import Compression, Facts, build_compression
 from mmfuse.compression.layers import layer_paths
 from mmfuse.convolution import products
 from mmfuse.data.loader import Dataset
+from mmfuse.decoders import tie
 from mmfuse.encoders import build_encoder
 from mmfuse.errors import InputError, listed, nearest
 from mmfuse.fusion import build_fusion, find_fusion
 from mmfuse.model import FusionModel, modalities_read, model_inputs, shipped
+from mmfuse.objectives import Objectives, build_objectives, check_fit
+from mmfuse.objectives.apply import PARAMS, counted
 from mmfuse.parallel import Devices
 from mmfuse.store import Store, shapes_of
-from mmfuse.tasks import Classification, measures
+from mmfuse.tasks import Classification, Task, measures
 from mmfuse.train import LAST, Program, TrainSettings, make_program
 from mmfuse.transforms import LISTS, build_transforms, check_shapes
 
 
 def build_model(row: Row, dataset: Dataset) -> FusionModel:
     """The model of a row; fields that depend on the data (vocabulary, outputs) are filled in."""
-    encoders = {}
+    encoders, head = {}, dataset.task.head(row.head)
+    skip = row.head.get("skip")
+    if skip and skip not in dataset.modalities:
+        raise InputError(
+            f"config.head.skip: the data has no modality '{skip}'"
+            f"{nearest(skip, dataset.modalities)}{listed(dataset.modalities)}"
+        )
     for name in row.modalities:
         if name not in dataset.modalities:
             raise InputError(
@@ -43,6 +53,8 @@ def build_model(row: Row, dataset: Dataset) -> FusionModel:
             )
         known = _from_data(dataset.preprocessors[name])
         fields = known | row.encoders[name]
+        if fields["name"] == "tied":
+            fields["head"] = tie(head, fields["vocab_size"])
         _check_vocabulary(name, known.get("vocab_size"), fields.get("vocab_size"))
         encoders[name] = build_encoder(fields.pop("name"), **fields)
     for name in row.encoders:
@@ -56,7 +68,7 @@ def build_model(row: Row, dataset: Dataset) -> FusionModel:
     if "outputs" in (f.name for f in dataclasses.fields(find_fusion(name))):
         fields.setdefault("outputs", dataset.task.decides)
     fusion = build_fusion(name, **fields)
-    return FusionModel(encoders, fusion, dataset.task.head(row.head))
+    return FusionModel(encoders, fusion, head)
 
 
 def _from_data(preprocessor: Any) -> dict[str, Any]:
@@ -83,8 +95,9 @@ def _check_vocabulary(modality: str, needed: int | None, given: int | None) -> N
 class Built:
     """A row ready to compile: its model, pure functions, and exact costs (abstract shapes only).
 
-    ``parameters`` is the number of trained scalars, ``flops`` the floating-point operations of one
-    forward pass of one example, ``activation_bytes`` what the backward pass of one example keeps.
+    ``parameters`` is the number of trained scalars, ``objective_parameters`` those among them that
+    only the objectives have and evaluation does not use, ``flops`` the floating-point operations of
+    one forward pass of one example, ``activation_bytes`` what its backward pass keeps.
     """
 
     row: Row
@@ -95,6 +108,7 @@ class Built:
     flops: int
     activation_bytes: int
     reads: tuple[str, ...]
+    objective_parameters: int = 0
 
     @property
     def settings(self) -> TrainSettings:
@@ -144,18 +158,26 @@ def build(
     transforms = {which: build_transforms(ablation.data, which) for which in LISTS}
     for which, those in transforms.items():
         check_shapes(those, shapes, which)
-    facts = {"model": repr(model), "products": products.value, "shapes": shapes_of(shapes)}
-    store = devices.store if shipped(model) else Store()
-    costs = store.cached(facts, lambda: _costs(model, shapes, row))
     steps = -(-dataset.sizes["train"] // row.train.batch)
-    compression = _compression(row, model, dataset, shapes, row.train.epochs * steps)
-    rest = {"compression": compression, **transforms}
+    with _mistakes_of(row):
+        reads = modalities_read(model.fusion, tuple(model.encoders))
+    objectives = build_objectives(row.objectives, f"row '{row.name}'", steps)
+    transforms["train_transforms"] += objectives.transforms(reads)
+    check_fit(objectives, f"row '{row.name}'", reads, transforms["train_transforms"])
+    facts = {"model": repr(model), "products": products.value, "shapes": shapes_of(shapes)}
+    facts |= {"objectives": repr(objectives), "task": repr(task)} if objectives else {}
+    store = devices.store if shipped(model) and objectives.shipped else Store()
+    costs = store.cached(facts, lambda: _costs(model, shapes, row, task, objectives))
+    rest = {
+        "objectives": objectives,
+        "compression": _compression(row, model, dataset, shapes, row.train.epochs * steps),
+    }
     return Built(
         row=row,
         model=model,
-        program=make_program(model, task, row.train, steps, own, **rest),
+        program=make_program(model, task, row.train, steps, own, **rest, **transforms),
         steps_per_epoch=steps,
-        reads=modalities_read(model.fusion, tuple(model.encoders)),
+        reads=reads,
         **costs,
     )
 
@@ -201,21 +223,30 @@ def _gigabytes(size: int) -> str:
     return f"{size / 1e9:.1f} GB"
 
 
-def _costs(model: FusionModel, shapes: dict, row: Row) -> dict[str, int]:
+def _costs(
+    model: FusionModel, shapes: dict, row: Row, task: Task, objectives: Objectives
+) -> dict[str, int]:
     params, inputs = _init_shapes(model, shapes, row), model_inputs(shapes)
+    key, batch = jax.random.key(0), counted(shapes)
+    whole, kept = params, {}
+    if objectives:
+        with _mistakes_of(row):
+            whole, kept, _ = jax.eval_shape(
+                lambda p, b: objectives.init(model, task, p, b, key), params, batch
+            )
 
     def forward(params, *inputs):
         return model.apply({"params": params}, *inputs, train=False)[0]
 
-    def trained(params, *inputs):  # the losses and the dropout of training keep values too
-        rngs = {"dropout": jax.random.key(0)}
-        output, fused = model.apply({"params": params}, *inputs, train=True, rngs=rngs)
-        return sum(map(jnp.sum, fused.losses.values()), jnp.sum(output))
+    def trained(params, kept, batch):  # the losses and the dropout of training keep values too
+        output, losses, _ = objectives.forward(model, task, params, kept, batch, batch, key)
+        return sum(map(jnp.sum, losses.values()), jnp.sum(output))
 
     return {
-        "parameters": cost.count_parameters(params),
+        "parameters": cost.count_parameters(whole),
+        "objective_parameters": cost.count_parameters(whole.get(PARAMS, {})),
         "flops": forward_flops(forward, params, *inputs),
-        "activation_bytes": cost.activation_bytes(trained, params, *inputs),
+        "activation_bytes": cost.activation_bytes(trained, whole, kept, batch),
     }
 
 
@@ -225,13 +256,11 @@ def forward_flops(forward: Callable, *args: Any) -> int:
         return cost.count_flops(forward, *args)
 
 
-def _init_shapes(model: FusionModel, shapes: dict, row: Row) -> Any:
-    """Parameter shapes; whatever fails while tracing is reported as this row's mistake."""
-    key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
+@contextlib.contextmanager
+def _mistakes_of(row: Row) -> Iterator[None]:
+    """Whatever fails while tracing is reported as this row's mistake."""
     try:
-        variables = jax.eval_shape(
-            lambda k, *i: model.init(k, *i, train=False), key, *model_inputs(shapes)
-        )
+        yield
     except InputError as error:
         raise InputError(f"row '{row.name}': {error}") from error
     except Exception as error:
@@ -239,6 +268,15 @@ def _init_shapes(model: FusionModel, shapes: dict, row: Row) -> Any:
         raise InputError(
             f"row '{row.name}' cannot be built: {type(error).__name__}: {line}"
         ) from error
+
+
+def _init_shapes(model: FusionModel, shapes: dict, row: Row) -> Any:
+    """The shapes of the model's parameters."""
+    key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
+    with _mistakes_of(row):
+        variables = jax.eval_shape(
+            lambda k, *i: model.init(k, *i, train=False), key, *model_inputs(shapes)
+        )
     extra = sorted(set(variables) - {"params"})
     if extra:
         raise InputError(

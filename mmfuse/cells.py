@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from mmfuse.measures import Measure, measure
+from mmfuse.measures import Measure, measure, p_value
 from mmfuse.notes import MARK, MISSED, UNLIKE
 from mmfuse.published import Published
 from mmfuse.stats import Summary
@@ -133,11 +133,6 @@ def verdict(row: Row) -> str:
         return "not tested"
     word = "significant" if c.significant else "not significant"
     return f"{word} ({p_value(c.holm)}, g = {round(c.effect, 2) + 0.0:+.2f})"
-
-
-def p_value(p: float) -> str:
-    """Returns ``p = 0.012``, or ``p < 0.001``."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def seeds_text(row: Row) -> str:

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mmfuse.cells import mean_sd, number, p_value
+from mmfuse.cells import mean_sd, number
 from mmfuse.errors import InputError, listed
-from mmfuse.measures import measure
+from mmfuse.measures import measure, p_value
 from mmfuse.stats.several import Ranking, iqm, iqm_interval, ranking
 from mmfuse.summary import Row, Table
 
@@ -116,7 +116,7 @@ def notes(found: Comparison) -> list[str]:
         )
     if found.left_out:
         said.append(
-            f"Left out, as not all seeds finished on every data set: {', '.join(found.left_out)}."
+            f"Left out, as not every data set has them with all seeds: {', '.join(found.left_out)}."
         )
     return said
 

@@ -69,7 +69,7 @@ def apply_override(config: ConfigDict, path: str, text: str) -> None:
             raise InputError(f"'{where}' is a value, not a section; it has no key '{last}'")
     free = len(parents) > 0 and (
         parents[-1] in ("fusion", "builder")
-        or parents[-2:-1] in (["encoders"], ["preprocess"])
+        or parents[-2:-1] in (["encoders"], ["preprocess"], ["objectives"])
         or (parents[0] == "kinds" and len(parents) == 3)
     )
     if last not in node and free:

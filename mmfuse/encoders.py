@@ -188,6 +188,21 @@ class Embedding(nn.Module):
         return _finish(vectors[:, :, None], mask)
 
 
+class Tied(nn.Module):
+    """Ids [B, T], mask [B, T] -> their rows of the head's own table: tokens [B, T, 1, D].
+
+    ``head`` is the head of the model, which ``mmfuse.build`` fills in; D is the table's width. No
+    parameters of its own.
+    """
+
+    vocab_size: int
+    head: nn.Module
+
+    def __call__(self, x: jax.Array, mask: jax.Array, *, train: bool) -> Encoded:
+        """Encodes a batch: the tokens and their mask."""
+        return _finish(self.head.lookup(jnp.where(mask, x, 0))[:, :, None], mask)
+
+
 class FrameMLP(nn.Module):
     """Feature vectors [B, F] (mask [B, 1]) or frames [B, T, F] (mask [B, T]) -> [B, T', 1, D].
 
@@ -221,6 +236,7 @@ ENCODERS: dict[str, type[nn.Module]] = {
     "text_lstm": TextLSTM,
     "text_local": TextLocal,
     "embedding": Embedding,
+    "tied": Tied,
     "mlp": FrameMLP,
 }
 

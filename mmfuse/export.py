@@ -35,6 +35,7 @@ from mmfuse.compression.base import is_kernel
 from mmfuse.compression.layers import in_parts
 from mmfuse.data.loader import Dataset
 from mmfuse.model import model_inputs
+from mmfuse.objectives.apply import PARAMS
 from mmfuse.record import dumps
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -54,8 +55,9 @@ def forward(built: Built) -> Callable[..., jax.Array]:
 
 
 def packed(built: Built, params: Any) -> Any:
-    """The parameters of one seed as they are stored."""
-    return built.program.compression.packed(jax.tree.map(np.asarray, params))
+    """The parameters of one seed's model as they are stored, without those of objectives."""
+    model = {name: tree for name, tree in params.items() if name != PARAMS}
+    return built.program.compression.packed(jax.tree.map(np.asarray, model))
 
 
 def costs(built: Built, params: Any, example: dict) -> dict[str, Any]:
@@ -68,7 +70,8 @@ def costs(built: Built, params: Any, example: dict) -> dict[str, Any]:
     stored = packed(built, params)
     ready = jax.eval_shape(forms.ready, stored)
     run = forward(built)
-    kernels = [x for x in jax.tree.leaves(params) if is_kernel(x)]
+    model = {name: tree for name, tree in params.items() if name != PARAMS}
+    kernels = [x for x in jax.tree.leaves(model) if is_kernel(x)]
     return {
         "size_bytes": forms.stored_bytes(stored),
         "sparsity": float(sum(np.sum(x == 0) for x in kernels) / sum(x.size for x in kernels)),

@@ -18,11 +18,12 @@ import numpy as np
 from mmfuse.build import Built
 from mmfuse.checkpoint import Checkpoints
 from mmfuse.data.loader import Dataset, epoch_order, host_part
+from mmfuse.dispatches import chunk_orders
 from mmfuse.parallel import Devices
 from mmfuse.processes import part, told, whole
 from mmfuse.programs import Executables, compile_row, steps_at_once
 from mmfuse.tasks import METRICS, Task
-from mmfuse.train import LAST, chunk_orders
+from mmfuse.train import LAST
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the state is saved

@@ -50,6 +50,9 @@ MEASURES = {
     "hits1": Measure("Hits@1", digits=3),
     "hits3": Measure("Hits@3", digits=3),
     "hits10": Measure("Hits@10", digits=3),
+    "f1_true": Measure("F1", scale=100, digits=2),
+    "accuracy_shared": Measure("Accuracy, one threshold", scale=100, digits=2),
+    "f1_true_shared": Measure("F1, one threshold", scale=100, digits=2),
     "recall1": Measure("Recall@1", scale=100, digits=2),
     "recall20": Measure("Recall@20", scale=100, digits=2),
     "ndcg20": Measure("NDCG@20", digits=3),
@@ -74,3 +77,8 @@ def interval(s: Mapping[str, Any], m: Measure, sign: str = "+") -> str:
 def measure(metric: str) -> Measure:
     """Returns how a metric is printed; an unknown one is printed as it is."""
     return MEASURES.get(metric, Measure(metric))
+
+
+def p_value(p: float) -> str:
+    """Returns ``p = 0.012``, or ``p < 0.001``."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

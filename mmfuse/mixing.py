@@ -12,10 +12,11 @@ from mmfuse.record import flatten
 FREE = {
     "row", "seed", "seeds_in_group", "config", "config_sha256", "row_config", "status", "error",
     "diverged_at", "metrics", "curves", "selected", "clock", "memory", "params_sha256",
-    "parameters", "flops_per_example", "reads", "reference_row", "fusion_sha256", "git",
-    "budget_missed", "predictions_sha256", "test_opening", "size_bytes", "sparsity",
-    "effective_flops",
+    "parameters", "objective_parameters", "flops_per_example", "reads", "reference_row",
+    "fusion_sha256", "git", "budget_missed", "predictions_sha256", "test_opening", "size_bytes",
+    "sparsity", "effective_flops",
 }  # fmt: skip
+WHOLE = {"modalities", "objectives", "compression"}  # sections that a row replaces whole
 MISSING = "nothing"
 
 
@@ -55,6 +56,8 @@ def _own(*records: Mapping[str, Any]) -> set[str]:
     own = {"config.fusion"}
     for record in records:
         for section, entry in (record.get("row_config") or {}).items():
+            if section in WHOLE:
+                own.add(f"config.{section}")
             keys = entry if isinstance(entry, Mapping) else ()
             own |= {f"config.{section}.{key}" for key in keys} or {f"config.{section}"}
     return own

@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from mmfuse.decoders import Regularised
 from mmfuse.fusion.base import Fused
 
 
@@ -73,4 +74,7 @@ class FusionModel(nn.Module):
         """The second half: what the fusion and the head make of tokens."""
         fused = self.fusion(tokens, masks, train=train)
         encoded = {name: (tokens[name], masks[name]) for name in tokens}
-        return self.head(fused, encoded, given, train=train), fused
+        output = self.head(fused, encoded, given, train=train)
+        if isinstance(output, Regularised):
+            return output.output, fused.replace(losses=fused.losses | output.losses)
+        return output, fused

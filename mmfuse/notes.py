@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mmfuse.measures import measure
+from mmfuse.measures import interval, measure, p_value
 from mmfuse.record import flatten
 from mmfuse.stats import differences
+from mmfuse.stats.scores import FOLDS
 
 if TYPE_CHECKING:
     from mmfuse.summary import Table
@@ -25,6 +26,7 @@ def reproducible(
     yield _spread(table, records)
     yield from _differences(table, title)
     yield from _test_split(table, title)
+    yield from _folds(table, title)
     yield from _collapsed(table)
     if any(summary.n < len(table.seeds) for r in table.rows for summary in r.metrics.values()):
         yield f"{MARK} over fewer than {len(table.seeds)} seeds: the rest did not finish."
@@ -42,6 +44,7 @@ def reproducible(
         yield _tuned(records, tuned)
     yield from _compressed(records)
     yield from _unequal(records, tuned.get("space", {}))
+    yield from _objectives(records)
     yield _surroundings(records)
 
 
@@ -114,7 +117,7 @@ def _test_split(table: Table, title: str) -> Iterator[str]:
     largest = max(noise.error for noise in noises)
     unit = " points" if m.unit else ""
     yield (
-        f"Test-set noise: the {noises[0].n:,} test examples alone give {title} a standard error "
+        f"Test-set noise: the {noises[0].n:,} {noises[0].of} alone give {title} a standard error "
         f"of up to {largest * m.scale:.{m.digits}f}{unit}; ± is the spread between seeds."
     )
     weak = [
@@ -124,9 +127,25 @@ def _test_split(table: Table, title: str) -> Iterator[str]:
     ]
     if weak:
         yield (
-            "Significant over seeds, but not over test examples (paired t test on seed means, "
+            f"Significant over seeds, but not over {noises[0].of} (paired t test on seed means, "
             f"Holm, level {differences.LEVEL:g}): {', '.join(weak)}."
         )
+
+
+def _folds(table: Table, title: str) -> Iterator[str]:
+    """Yields the differences with folds as what was drawn: seeds say nothing of other speakers."""
+    rows = [row for row in table.rows if row.items and row.items.of == FOLDS]
+    if not rows:
+        return
+    m, told = measure(table.metric), []
+    for row in rows:
+        items = {"mean": row.items.mean, "low": row.items.t_low, "high": row.items.t_high}
+        told.append(f"{row.name} {interval(items, m)} ({p_value(row.items.holm)})")
+    yield (
+        f"Over the {rows[0].items.n} folds, each the test part of models trained without it: "
+        f"{title} minus that of {table.baseline}, mean of the seeds, with the 95 % t-interval over "
+        f"folds and p corrected by Holm: {'; '.join(told)}."
+    )
 
 
 def _collapsed(table: Table) -> Iterator[str]:
@@ -220,6 +239,17 @@ def _unequal(records: Sequence[Mapping[str, Any]], tuned: Collection[str]) -> It
             yield f"{row} also differs in {', '.join(keys)}."
     if reads:
         yield f"Rows that do not read every modality: {'; '.join(reads)}."
+
+
+def _objectives(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yields how many of the parameters of a row only its objectives have."""
+    own = {record["row"]: record.get("objective_parameters", 0) for record in records}
+    counts = [f"{row} {number:,}" for row, number in own.items() if number]
+    if counts:
+        yield (
+            "Parameters that only the objectives have, for training, and evaluation does not use: "
+            f"{', '.join(counts)}."
+        )
 
 
 def _surroundings(records: Sequence[Mapping[str, Any]]) -> str:

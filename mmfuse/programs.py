@@ -14,11 +14,12 @@ import numpy as np
 from mmfuse.build import Built
 from mmfuse.convolution import products
 from mmfuse.data.loader import STREAMED_BYTES, Dataset
+from mmfuse.dispatches import split_epoch
 from mmfuse.model import shipped
 from mmfuse.parallel import Compiled, Devices, compiled_here
 from mmfuse.processes import part
 from mmfuse.store import Store, shapes_of
-from mmfuse.train import TrainState, split_epoch
+from mmfuse.train import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +68,8 @@ def compile_row(
     order = np.zeros((length, len(seeds), settings.batch // part()[1]), np.int32)
     data = dataset.train_arrays() or _streamed(example, order.shape)
     facts = _facts(built, devices) | {"seeds": seeds, "order": order.shape, "data": shapes_of(data)}
-    store = devices.store if shipped(built.model) else Store()
+    own_code = shipped(built.model) and built.program.objectives.shipped
+    store = devices.store if own_code else Store()
     kept = store.load(facts)
     if kept is not None:
         try:
@@ -126,7 +128,7 @@ def _executables(
     compression, compress = built.program.compression, None
     if compression.active:
         compress = devices.compile(
-            lambda params, axis_name: jax.vmap(compression.after)(params), (state.params,), (None,)
+            lambda params, axis_name: built.program.compressed(params), (state.params,), (None,)
         )
         seconds += compress.seconds
     seconds += train.seconds + evaluate.seconds
@@ -141,6 +143,7 @@ def _facts(built: Built, devices: Devices) -> dict:
         "task": repr(built.program.task),
         "train": dataclasses.asdict(built.settings),
         "own": dict(built.program.own),
+        "objectives": repr(built.program.objectives),
         "transforms": repr((built.program.train_transforms, built.program.eval_transforms)),
         "compression": repr(compression) if compression.trains else None,
         "teacher": list(built.program.teacher.sha256) if built.program.teacher else None,

@@ -13,6 +13,7 @@ Nothing here imports jax, so that a table can be rendered from records alone. Fi
 ``selected``                  ``{"step", "epoch", "by"}``: chosen by, for example, valid accuracy
 ``test_opening``              ``{"run", "purpose"}``: who opened the test split; when is a clock
 ``parameters``                number of trained parameters
+``objective_parameters``      those of them that only the objectives have
 ``flops_per_example``         floating-point operations of one forward pass of one example
 ``budget_missed``             whether no width brings the row to the budget of the config
 ``reads``                     the modalities that the fusion reads
@@ -31,6 +32,9 @@ Nothing here imports jax, so that a table can be rendered from records alone. Fi
 ``predictions_sha256``        of the file with the outputs for the test split
 ``fusion_sha256``             of the source file of the row's fusion, shipped or plugged in
 ============================  ====================================================================
+
+Where folds were pooled (``mmfuse.folds``) there are neither ``curves`` nor ``params_sha256``, which
+the records of the folds have.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from mmfuse.errors import InputError
 from mmfuse.parallel import Devices
 from mmfuse.params import load_params
 from mmfuse.train import TrainSettings
-from mmfuse.workdir import Workdir
+from mmfuse.workdir import FOLDS, Workdir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,9 +36,16 @@ class Finished:
 
 
 def restore_ablation(workdir: Workdir) -> Ablation:
-    """What the config of a workdir meant; widths that a budget has solved are in the records."""
+    """What the config of a workdir meant; widths that a budget has solved are in the records.
+
+    Raises:
+      InputError: its records are pooled of folds, whose parameters lie with the folds.
+    """
     content = workdir.ablation()
     identity = content["identity"]
+    if "folds" in identity["data"]:
+        raise InputError(f"'{workdir.path}' is pooled of folds: give one of those, "
+                         f"in '{workdir.path / FOLDS}'")  # fmt: skip
     rows = tuple(_row(name, identity["rows"][name]) for name in content["row_order"])
     return Ablation(
         name=identity["name"],
@@ -111,9 +118,9 @@ def params_of(workdir: Workdir, records: Sequence[dict]) -> Any:
 
 
 def _row(name: str, fields: dict) -> Row:
-    optional = {key: fields[key] for key in OPTIONAL if key in fields}
+    more = {key: fields[key] for key in OPTIONAL if key in fields}
     train = TrainSettings(**fields["train"])
-    return Row(name, fields["fusion"], fields["encoders"], train, {}, **optional)
+    return Row(name, fields["fusion"], fields["encoders"], train, {}, **more)
 
 
 def _params(workdir: Workdir, record: dict) -> Any:

@@ -19,7 +19,7 @@ from mmfuse.transforms import LISTS, build_transforms
 OWN_FILES = ("manifest", "allow")  # keys of data that on_own_files puts in the builder's words
 SECTIONS = {  # section: its keys, or None where the entries are checked by what they configure
     **dict.fromkeys(("name", "seeds", "baseline", "metric", "conditions")),
-    "data": {"name", "builder", "preprocess", "resident_bytes", *OWN_FILES, *LISTS},
+    "data": {"name", "builder", "preprocess", "folds", "resident_bytes", *OWN_FILES, *LISTS},
     "kinds": None,
     "encoders": None,
     "fusion": None,
@@ -37,11 +37,12 @@ ROW_SECTIONS = (  # what a row may change; the first three are merged, the other
     "train", "encoders", "head", "fusion", "modalities", "objectives", "compression", "baseline",
 )  # fmt: skip
 NESTED = (  # what must have keys of its own, outer before inner; * = every key
-    "data", "data.builder", "data.preprocess", "data.preprocess.*", "encoders", "encoders.*",
-    "conditions", "objectives", "objectives.*", "kinds", "kinds.*", "kinds.*.preprocess",
-    "kinds.*.encoder", "fusion", "head", "budget", "train", "parallel", "tune", "tune.space",
-    "rows", "rows.*", "rows.*.fusion", "rows.*.train", "rows.*.encoders", "rows.*.encoders.*",
-    "rows.*.head", "rows.*.objectives", "rows.*.objectives.*", "rows.*.compression",
+    "data", "data.builder", "data.folds", "data.preprocess", "data.preprocess.*", "encoders",
+    "encoders.*", "conditions", "objectives", "objectives.*", "kinds", "kinds.*",
+    "kinds.*.preprocess", "kinds.*.encoder", "fusion", "head", "budget", "train", "parallel",
+    "tune", "tune.space", "rows", "rows.*", "rows.*.fusion", "rows.*.train", "rows.*.encoders",
+    "rows.*.encoders.*", "rows.*.head", "rows.*.objectives", "rows.*.objectives.*",
+    "rows.*.compression",
 )  # fmt: skip
 DEFAULTS = {
     "data": {
@@ -169,7 +170,22 @@ def check_data(data: dict) -> dict:
         raise InputError(f"config.data.resident_bytes must be a number of bytes, got {size!r}")
     for which in LISTS:
         build_transforms(data, which)  # checked here; made again where the data is known
+    if "folds" in data:
+        check_folds(data["folds"])
     return data | {which: list(data[which]) for which in LISTS}
+
+
+def check_folds(folds: dict) -> None:
+    """One field of the builder, and the two or more values that it takes in turn."""
+    if len(folds) != 1:
+        raise InputError(
+            f"config.data.folds names one field of config.data.builder, not {len(folds)}"
+        )
+    ((field, values),) = folds.items()
+    if not isinstance(values, list) or len(values) < 2 or len({*map(repr, values)}) < len(values):
+        raise InputError(
+            f"config.data.folds.{field} must be two or more different values, got {values!r}"
+        )
 
 
 def check_budget(budget: dict) -> dict:

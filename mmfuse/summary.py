@@ -25,7 +25,7 @@ from mmfuse.stats.items import (
 
 SPLIT = "test"
 COLUMNS = (  # shown where the task has them
-    "accuracy", "f1_macro", "mae", "correlation",
+    "accuracy", "f1_macro", "f1_true", "accuracy_shared", "f1_true_shared", "mae", "correlation",
     "acc2_has0", "f1_has0", "acc2_non0", "f1_non0", "acc7",
     "r2", "nll", "frame_accuracy", "recall1", "recall20", "ndcg20", "mrr", "hits1", "hits3",
     "hits10", "perplexity", "word_accuracy",

@@ -20,9 +20,11 @@ import numpy as np
 import optax
 
 from mmfuse import optim
-from mmfuse.compression import NONE, Compression
+from mmfuse.compression import NONE as UNCOMPRESSED
+from mmfuse.compression import Compression
 from mmfuse.errors import InputError
 from mmfuse.model import model_inputs
+from mmfuse.objectives.apply import NONE, PARAMS, Objectives
 from mmfuse.tasks import AUXILIARY, Sums, Task
 from mmfuse.transforms import Transform
 from mmfuse.transforms.apply import EVALUATION, apply, places
@@ -60,8 +62,8 @@ class TrainState:
     """Everything that changes while training; every leaf has a leading replica axis R.
 
     ``sums`` are the training metrics of the running epoch; ``diverged_at`` is the first step whose
-    loss or gradient was not finite, or -1; ``teacher`` are the parameters of a finished row that
-    this one learns from, if any, which do not change.
+    loss or gradient was not finite, or -1; ``objectives`` is what each of them keeps; ``teacher``
+    are the parameters of a finished row that this one learns from, which do not change.
     """
 
     step: jax.Array
@@ -70,6 +72,7 @@ class TrainState:
     opt_state: Any
     sums: Sums
     diverged_at: jax.Array
+    objectives: Any = flax.struct.field(default_factory=dict)
     teacher: Any = flax.struct.field(default_factory=dict)
 
 
@@ -85,7 +88,7 @@ class Teacher:
 @dataclasses.dataclass(frozen=True)
 class Program:
     """The pure functions of one row: a model, its optimiser, its task, what befalls its input, and
-    how the model is compressed, maybe by learning from a ``teacher``.
+    what it aims at besides the task; how the model is compressed, maybe by learning from another.
     """
 
     model: nn.Module
@@ -95,7 +98,8 @@ class Program:
     train_transforms: tuple[Transform, ...] = ()
     eval_transforms: tuple[Transform, ...] = ()
     own: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict, hash=False)
-    compression: Compression = NONE
+    objectives: Objectives = NONE
+    compression: Compression = UNCOMPRESSED
     teacher: Teacher | None = dataclasses.field(default=None, hash=False)
 
     def init(self, seeds: jax.Array, batch: dict, *, axis_name: str | None) -> TrainState:
@@ -110,16 +114,19 @@ class Program:
             (output, fused), variables = self.model.init_with_output(
                 {"params": key, "dropout": key}, *model_inputs(batch), train=True
             )
-            params = variables["params"]
+            params, kept, losses = variables["params"], {}, fused.losses
+            if self.objectives:
+                params, kept, losses = self.objectives.init(
+                    self.model, self.task, params, batch, key
+                )
             return TrainState(
                 step=jnp.int32(0),
                 seed=seed,
                 params=params,
                 opt_state=optim.begin(self.optimizer, params, own),
-                sums=self._zero_sums(
-                    output, fused.losses | self._taught(teacher, output, batch), batch
-                ),
+                sums=self._zero_sums(output, losses | self._taught(teacher, output, batch), batch),
                 diverged_at=jnp.int32(-1),
+                objectives=kept,
                 teacher=teacher,
             )
 
@@ -174,6 +181,15 @@ class Program:
         )
         return output, fused.losses
 
+    def _trained(self, state: TrainState, params, learned: dict, batch: dict, key, axis_name):
+        """As ``_forward`` for what is learned of a batch, with the objectives' losses and sums."""
+        if not self.objectives:
+            return (*self._forward(params, learned, key), {})
+        how = {"smoothing": self.label_smoothing, "axis_name": axis_name}
+        return self.objectives.forward(
+            self.model, self.task, params, state.objectives, learned, batch, key, **how
+        )
+
     def _taught(self, teacher: Any, output: jax.Array, batch: dict) -> dict[str, jax.Array]:
         """The auxiliary loss [B] of a model that learns from a teacher's output, else nothing."""
         if self.teacher is None:
@@ -181,22 +197,34 @@ class Program:
         shown = self.teacher.model.apply({"params": teacher}, *model_inputs(batch), train=False)
         return {"distil": self.compression.loss(output, shown[0])}
 
+    def _used(self, params: Any, step: jax.Array) -> Any:
+        """The parameters that the forward pass of a training step uses."""
+        if not self.compression.trains:
+            return params
+        return on_model(lambda p: self.compression.during(p, step), params)
+
+    def compressed(self, params: Any) -> Any:
+        """The compressed parameters of all replicas, leaves [R, ...]: what is measured and kept."""
+        return on_model(jax.vmap(self.compression.after), params)
+
     def train_step(self, state: TrainState, batch: dict, *, axis_name: str | None) -> TrainState:
         """One step of one replica: gradient of local_sum / global_count, summed over devices."""
-        key = jax.random.fold_in(jax.random.key(state.seed), state.step)
+        key = everywhere = jax.random.fold_in(jax.random.key(state.seed), state.step)
         if axis_name is not None and jax.lax.axis_size(axis_name) > 1:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
-        count = _psum(jnp.sum(batch["weight"]), axis_name)
+        learned = self.objectives.learned(batch)
+        count = _psum(jnp.sum(learned["weight"]), axis_name)
 
         def loss_fn(params):
-            used = self.compression.during(params, state.step)
-            output, losses = self._forward(used, batch, key)
-            losses = losses | self._taught(state.teacher, output, batch)
-            total, sums = self.score(output, losses, batch, self.label_smoothing)
-            return total / count, sums
+            used = self._used(params, state.step)
+            output, losses, told = self._trained(state, used, learned, batch, key, axis_name)
+            losses = losses | self._taught(state.teacher, output, learned)
+            total, sums = self.score(output, losses, learned, self.label_smoothing)
+            return total / jnp.maximum(count, 1), (sums, told)
 
-        grads, sums = jax.grad(loss_fn, has_aux=True)(state.params)
-        grads, sums = _psum((grads, sums), axis_name)
+        grads, (sums, told) = jax.grad(loss_fn, has_aux=True)(state.params)
+        grads, sums, told = _psum((grads, sums, told), axis_name)
+        grads, kept = self.objectives.after(grads, told, state.objectives, state.step, everywhere)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
         finite = jnp.isfinite(sums["loss"]) & jnp.isfinite(optax.tree.norm(grads))
         first = (state.diverged_at < 0) & ~finite
@@ -206,6 +234,7 @@ class Program:
             opt_state=opt_state,
             sums=jax.tree.map(jnp.add, state.sums, sums),
             diverged_at=jnp.where(first, state.step, state.diverged_at),
+            objectives=kept,
         )
 
     def train_chunk(self, state, data, order, live, *, axis_name) -> TrainState:
@@ -230,7 +259,7 @@ class Program:
 
         def step(state, now):
             batch, index = batch_of(now)
-            batch = dict(batch, weight=(index >= 0).astype(jnp.float32))
+            batch = dict(batch, weight=(index >= 0).astype(jnp.float32), index=index)
             # Padding has no modality, so that statistics of a batch can leave it out.
             real = index >= 0
             batch["masks"] = jax.tree.map(
@@ -274,6 +303,12 @@ class Program:
         return _psum(sums, axis_name), outputs
 
 
+def on_model(change: Callable[[Any], Any], params: Any) -> Any:
+    """``params`` with those of the model changed; what objectives have beside them stays."""
+    model = {name: tree for name, tree in params.items() if name != PARAMS}
+    return change(model) | {name: params[name] for name in params if name == PARAMS}
+
+
 def _psum(tree, axis_name: str | None):
     return tree if axis_name is None else jax.lax.psum(tree, axis_name)
 
@@ -298,42 +333,20 @@ def make_program(
     settings: TrainSettings,
     steps_per_epoch: int,
     own: Mapping[str, tuple[float, ...]] | None = None,
-    **rest: Any,
+    objectives: Objectives = NONE,
+    **transforms: tuple[Transform, ...],
 ) -> Program:
     """The program of a row; the schedule runs over ``epochs * steps_per_epoch`` steps.
 
-    ``own``: settings of ``optim.PER_REPLICA``, one value per replica; ``rest``: other fields of the
-    program, as they are.
+    ``own``: settings of ``optim.PER_REPLICA``, one value per replica; ``transforms``: both lists.
     """
 
     def make(lr, weight_decay, momentum):
         schedule = make_schedule(dataclasses.replace(settings, lr=lr), steps_per_epoch)
-        return optim.make_optimizer(
-            settings.optimizer,
-            schedule,
-            weight_decay=weight_decay,
-            clip_norm=settings.clip_norm,
-            momentum=momentum,
-        )
+        rest = {"clip_norm": settings.clip_norm, "momentum": momentum}
+        return optim.make_optimizer(settings.optimizer, schedule, weight_decay=weight_decay, **rest)
 
     shared = {name: getattr(settings, name) for name in optim.PER_REPLICA}
     optimizer = optim.per_replica(make, shared) if own else make(**shared)
-    return Program(model, optimizer, task, settings.label_smoothing, own=own or {}, **rest)
-
-
-def split_epoch(steps: int, limit: int) -> tuple[int, int]:
-    """(dispatches, steps per dispatch) of an epoch: all dispatches have the same length."""
-    dispatches = -(-steps // limit)
-    return dispatches, -(-steps // dispatches)
-
-
-def chunk_orders(
-    epoch_order: Callable[[int, int], np.ndarray], seeds, epoch: int, limit: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The (order [k, R, B], live [k]) of every dispatch of an epoch, for ``train_chunk``."""
-    order = np.stack([epoch_order(seed, epoch) for seed in seeds], axis=1)
-    dispatches, length = split_epoch(len(order), limit)
-    live = np.arange(dispatches * length) < len(order)
-    fill = [(0, dispatches * length - len(order)), (0, 0), (0, 0)]
-    order = np.pad(order, fill, constant_values=-1)
-    return list(zip(np.split(order, dispatches), np.split(live, dispatches), strict=True))
+    more = {"own": own or {}, "objectives": objectives} | transforms
+    return Program(model, optimizer, task, settings.label_smoothing, **more)

@@ -8,6 +8,7 @@
     DIR/table.{md,csv,tex,json}
     DIR/runs/ROW/checkpoints/STEP/...
     DIR/runs/ROW/seed_N/record.json       and params.npz, predictions.npz
+    DIR/folds/FIELD=VALUE/...             the same of every fold, where there are folds
 
 No jax here: ``experiments.table`` reads a workdir without it.
 """
@@ -31,8 +32,9 @@ from mmfuse.params import load_params
 from mmfuse.record import FORMAT, flatten, plain, write_atomic, write_json
 
 LONGEST_NAME = 150
-# What a kill can leave before ablation.json, and what a tuning makes before it.
-OWN_FILES = re.compile(r"lock(\.\w+)*|\..*\.tmp|tuning(\.\w+)?")
+FOLDS = "folds"  # the folder of the workdirs of folds
+# What a kill can leave before ablation.json, and what a tuning and folds make before it.
+OWN_FILES = re.compile(r"lock(\.\w+)*|\..*\.tmp|tuning(\.\w+)?|" + FOLDS)
 
 
 def row_folder(name: str) -> str:
@@ -66,6 +68,10 @@ class Workdir:
     def row(self, row: str) -> Path:
         """Returns the folder of a row."""
         return self.path / "runs" / row_folder(row)
+
+    def fold(self, name: str) -> Workdir:
+        """Returns the workdir of a fold, whose records are pooled in this one."""
+        return Workdir(self.path / FOLDS / row_folder(name))
 
     def checkpoints(self, row: str) -> Path:
         """Returns the folder of a row's checkpoints."""

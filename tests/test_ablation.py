@@ -65,13 +65,13 @@ def test_a_row_has_its_own_modalities_objectives_head_and_compression():
     config = changed(
         fusion=FUSION,
         head={"hidden": 8},
-        objectives={"first": {"weight": 0.1}},
+        objectives={"contrastive": {"weight": 0.1}},
         rows={
             "base": {},
             "other": {
                 "modalities": ("text",),
                 "head": {"embed": 4},
-                "objectives": {"second": {}},
+                "objectives": {"mfm": {}},
                 "compression": {"name": "small", "bits": 8},
             },
         },
@@ -79,9 +79,9 @@ def test_a_row_has_its_own_modalities_objectives_head_and_compression():
     )
     base, other = resolve(config).rows
     assert base.as_dict().keys() - {"fusion", "encoders", "train"} == {"head", "objectives"}
-    assert base.objectives == {"first": {"weight": 0.1}}
+    assert base.objectives == {"contrastive": {"weight": 0.1}}
     assert other.head == {"hidden": 8, "embed": 4}
-    assert other.objectives == {"second": {}}
+    assert other.objectives == {"mfm": {}}
     assert other.as_dict()["modalities"] == ["text"]
     assert other.as_dict()["compression"] == {"name": "small", "bits": 8}
 

@@ -61,7 +61,7 @@ def test_formats_say_the_same(workdirs, capsys, monkeypatch):
         assert row[5].startswith(f"{100 * float(line['iqm']):.2f} [")
     runs = [SCORES["text"]] * 3
     assert float(lines[-1]["iqm"]) == pytest.approx(iqm(runs))
-    assert "Left out, as not all seeds finished on every data set: late." in texts["md"]
+    assert "Left out, as not every data set has them with all seeds: late." in texts["md"]
     assert "Friedman's test, level 0.05" in texts["md"]
 
 
@@ -83,7 +83,9 @@ def test_runs_without_jax_and_writes(workdirs, tmp_path):
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
-    assert (tmp_path / "out.md").read_text().startswith("| Method")
+    page = (tmp_path / "out.md").read_text()
+    assert page.startswith("# comparison\n\n<!-- table comparison -->\n\n| Method")
+    assert page.endswith("<!-- /table -->\n")
 
 
 @pytest.mark.parametrize(
@@ -115,5 +117,5 @@ def test_a_row_whose_seeds_have_not_all_finished_is_left_out(
 ):
     other = _workdir(tmp_path / "other", "other", SCORES | {"text": (0.99,)})
     code, out, _ = _run([workdirs[0], other], capsys, monkeypatch)
-    assert code == 0 and "Left out, as not all seeds finished on every data set: text." in out
+    assert code == 0 and "Left out, as not every data set has them with all seeds: text." in out
     assert "| text" not in out

@@ -79,6 +79,7 @@ def config():
     base.train.patience = 0
     base.train.schedule = "cosine"
     base.flag = False
+    base.objectives = {"contrastive": {}}
     return base
 
 
@@ -99,6 +100,7 @@ def config():
         ("encoders.text.embed", "32", 32),
         ("encoders.audio.group", "5", 5),  # a field that the config leaves at its default
         ("rows.concat.fusion.hidden", "9", 9),
+        ("objectives.contrastive.temperature", "0.3", 0.3),
         ("rows.text only.fusion.dropout", "0.5", 0.5),
         ("data.builder.seed", "1", 1),
         ("data.preprocess.text.stop_words", "False", False),

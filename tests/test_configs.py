@@ -17,7 +17,16 @@ from mmfuse.errors import InputError
 from mmfuse.fusion import FUSIONS, build_fusion
 from mmfuse.parallel import Devices
 from mmfuse.workdir import Workdir
-from tests import avmnist_files, film_files, own_manifest, pair_files, sequence_files, stream_files
+from tests import (
+    avmnist_files,
+    film_files,
+    link_files,
+    own_manifest,
+    pair_files,
+    sequence_files,
+    speech_files,
+    stream_files,
+)
 
 pytest_plugins = ["tests.commands"]
 ROOT = Path(__file__).parent.parent
@@ -33,6 +42,7 @@ ARGUMENTS = {  # a config that is not named here is tried without one
     "banking77": ["", "smoke"],
     "robustness": ["", "audio_snr=0+drop_text=0.5+train_drop=0.2", "smoke"],
     "manifest": ["", "regression"],
+    "objectives": ["", "avmnist", "smoke"],
     "zoo": ["", "smoke", "params", "flops", "redundant", "temporal"],
     "mosi": ["", "published", "published_context", "context", "honest", "honest_binary", "smoke"],
     "ict_mmmo": ["", "regression", "smoke"],
@@ -41,14 +51,18 @@ ARGUMENTS = {  # a config that is not named here is tried without one
     "dialogue": ["", "picture", "response", "generation", "reviews", "smoke"],
     "compression": ["", "smoke"],
     "recommendation": ["", "u1", "items3", "top", "smoke"],
+    "knowledge_graph": ["", "zh", "movie", "cold", "classification", "smoke"],
+    "sentiment": ["", "mosi", "video", "mvsa", "emodb", "reviews", "smoke"],
     "next_step": ["", "jsb", "nottingham", "calls", "words", "smoke"],
 }
 RAW = (
     avmnist_files,
     pair_files,
     sequence_files,
+    speech_files,
     stream_files,
     film_files,
+    link_files,  # adds posters to those of the films before
 )  # what fabricates upstream files
 SIZES = {"n_train": 48, "n_valid": 8, "n_test": 16}  # where a builder can be told
 SPECS = [(name, argument) for name in FILES for argument in ARGUMENTS.get(name, [""])]
@@ -124,12 +138,25 @@ def test_every_row_builds_on_eight_devices(name, argument, prepared, monkeypatch
 def test_the_zoo_has_every_method_and_its_fields_are_right():
     rows = resolve(load("zoo")).rows
     methods = [row for row in rows if row.fusion["name"] != "unimodal"]
-    assert [row.name for row in methods] == [name for name in FUSIONS if name != "unimodal"]
+    controls = ("unimodal", "identity")
+    assert [row.name for row in methods] == [name for name in FUSIONS if name not in controls]
     for row in methods:
         assert row.name == row.fusion["name"]
         fields = dict(row.fusion)
         wants = {field.name for field in dataclasses.fields(FUSIONS[row.name])}
         build_fusion(fields.pop("name"), **fields, **({"outputs": 8} if "outputs" in wants else {}))
+
+
+def test_the_data_sets_of_sentiment_share_their_fusions():
+    found = [resolve(load("sentiment", a)) for a in ("mosi", "video", "mvsa", "emodb", "reviews")]
+    shared = set.intersection(*({row.name for row in each.rows} for each in found))
+    fusions = {row.name: row.fusion["name"] for row in found[0].rows if row.name in shared}
+    assert len(shared) == 8 and set(fusions) == {fusion.name for fusion in found[0].rows} - {
+        "audio only"
+    }
+    for each in found:
+        assert each.baseline == "main modality only"
+        assert {r.name: r.fusion["name"] for r in each.rows if r.name in shared} == fusions
 
 
 @pytest.mark.parametrize("name", FILES)

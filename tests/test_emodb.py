@@ -7,22 +7,7 @@ from mmfuse.data import emodb, raw
 from mmfuse.data.datasets import files_fingerprint
 from mmfuse.errors import InputError
 from tests.graph_files import SPLITS, place, prepared, rows, trust
-
-LETTERS = list(emodb.EMOTIONS)
-
-
-def clips(rng):
-    """Two clips of every speaker: one angry, one sad."""
-    of = [(speaker, sentence, label) for speaker in emodb.SPEAKERS for sentence, label in
-          (("a01", 0), ("b10", 5))]  # fmt: skip
-    return {
-        "clip": np.array([f"{s:02d}{text}{LETTERS[label]}a" for s, text, label in of]),
-        "logmel": rng.integers(0, 256, (len(of), emodb.FRAMES, emodb.BANDS), np.uint8),
-        "speaker": np.array([s for s, *_ in of], np.int8),
-        "sentence": np.array([text for _, text, _ in of]),
-        "label": np.array([label for *_, label in of], np.int8),
-        "class_name": np.array(emodb.CLASS_NAMES),
-    }
+from tests.speech_files import clips
 
 
 def write(root, monkeypatch, **changed):
@@ -72,6 +57,35 @@ def test_what_does_not_fit_is_named(changed, said, tmp_path, monkeypatch):
     write(tmp_path, monkeypatch, **changed)
     with pytest.raises(InputError, match=said):
         prepared("emodb", tmp_path, tmp_path / "data")
+
+
+def test_references_are_those_of_models_that_never_heard_the_speaker(tmp_path, monkeypatch):
+    found = clips(np.random.default_rng(1), 3)
+    told = {
+        r["name"].split(",")[0]: r for r in emodb.references(found) if r["metric"] == "accuracy"
+    }
+    assert told["logistic regression on sentence"]["value"] == 1  # here the sentence tells it all
+    noise = told["logistic regression on pooled log-mel"]["value"]
+    assert abs(noise - 0.5) < 4 * np.sqrt(0.25 / 60)  # and the sound nothing
+    loud = found["logmel"] // 4 + np.where(found["label"] == 5, 100, 0)[:, None, None]
+    same = found | {"logmel": loud.astype(np.uint8), "sentence": np.full(60, "a01")}
+    told = {(r["name"].split(",")[0], r["metric"]): r["value"] for r in emodb.references(same)}
+    assert told["logistic regression on pooled log-mel", "recall_macro"] == 1
+    assert told["logistic regression on sentence", "recall_macro"] == 0.5
+    # A speaker whose emotions sound the other way round: all its clips are missed.
+    turned = np.where(found["speaker"] == 9, 5 - found["label"], found["label"])
+    loud = found["logmel"] // 4 + np.where(turned == 5, 100, 0)[:, None, None]
+    odd = emodb.references(same | {"logmel": loud.astype(np.uint8)})
+    assert odd[0]["value"] == pytest.approx(0.9)
+    write(tmp_path, monkeypatch)
+    builder = prepared("emodb", tmp_path, tmp_path / "data")
+    assert builder.info.metadata["references"] == emodb.references(clips(np.random.default_rng(0)))
+
+
+def test_pooling_takes_mean_deviation_and_steps():
+    x = np.array([[[0, 10], [4, 10], [2, 10]]], np.uint8)
+    wanted = [2, 10, np.std([0, 4, 2]), 0, 3, 0]
+    np.testing.assert_allclose(emodb.pooled(x)[0], wanted)
 
 
 def test_an_unknown_speaker_is_named():

@@ -10,6 +10,7 @@ from mmfuse.checkpoint import Checkpoints
 from mmfuse.data import datasets, loader
 from mmfuse.data.datasets import make_builder
 from mmfuse.data.loader import Dataset, epoch_order, host_part
+from mmfuse.data.text import normalise
 from mmfuse.errors import InputError
 from mmfuse.loop import train_group
 from mmfuse.tasks import Classification
@@ -295,3 +296,22 @@ def test_unknown_datasets_and_fields(name, fields, said, tmp_path):
 def test_unknown_modality(tmp_path_factory):
     with pytest.raises(InputError, match=r"no modality 'audoi'.*did you mean 'audio'"):
         tiny.dataset(tmp_path_factory, preprocess={"audoi": {"name": "log_mel"}})
+
+
+def test_one_column_can_be_two_modalities(tmp_path_factory):
+    characters = {"name": "text", "column": "text", "level": "character", "length": 40}
+    both = tiny.dataset(
+        tmp_path_factory, preprocess={"text": tiny.PREPROCESS["text"], "letters": characters}
+    )
+    assert both.modalities == ("letters", "text")
+    (said,) = both.raw("valid", [3])["text"]
+    batch, letters = both.batch("valid", [3]), both.preprocessors["letters"]
+    said = " ".join(normalise(said.decode()).split())
+    real = batch["inputs"]["letters"][batch["masks"]["letters"]]
+    assert "".join(letters.vocabulary.words[i - 2] for i in real) == said
+    alone = tiny.dataset(tmp_path_factory, preprocess={"text": tiny.PREPROCESS["text"]})
+    np.testing.assert_array_equal(
+        batch["inputs"]["text"], alone.batch("valid", [3])["inputs"]["text"]
+    )
+    with pytest.raises(InputError, match=r"no modality 'txet'.*did you mean 'text'"):
+        tiny.dataset(tmp_path_factory, preprocess={"letters": {"name": "text", "column": "txet"}})

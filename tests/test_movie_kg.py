@@ -6,7 +6,7 @@ import pytest
 
 from mmfuse.data import movie_kg, raw, safe
 from mmfuse.data.datasets import files_fingerprint
-from mmfuse.data.graph import read_triples
+from mmfuse.data.graph import frequency, read_triples
 from mmfuse.errors import InputError
 from tests.graph_files import SPLITS, left_out, place, prepared, rows, trust, write_lines
 
@@ -52,33 +52,41 @@ def folder(tmp_path, monkeypatch):
 def test_a_film_asks_for_its_tails(folder, tmp_path):
     builder = prepared("movie_kg", folder, tmp_path / "data")
     assert [builder.info.splits[split].num_examples for split in SPLITS] == [5, 1, 1]
+    asked = {(r["film"][0], r["relation"][0]): told(r) for r in rows(builder, "train")}
+    assert asked == {(0, 1): {2}, (1, 1): {2}, (1, 0): {0}, (2, 1): {2}, (2, 0): {1}}
     (row,) = rows(builder, "valid")
+    assert not told(row)
     assert (row["film"].tolist(), row["relation"].tolist()) == ([0], [1])
-    assert (row["label"], row["label_group"], row["plot"]) == (6, 1, b"plot of 7")
+    assert (row["label"], row["label_group"], row["plot"]) == (3, 1, b"plot of 7")
     np.testing.assert_array_equal(row["poster"], PICTURES["poster"][2])
     card = builder.info.metadata
-    assert card["entities"] == 7 and card["groups"] == 2
+    assert card["entities"] == 4 and card["groups"] == 2
     assert card["relations"] == ["genre", "starring"]
     assert card["kinds"] == {"genre": "genre", "starring": "person"}
 
 
+def told(row):
+    return left_out({"label_filter": row["label_answers"]}, 4)
+
+
 def test_the_rank_is_among_the_tails_kind_or_all(folder, tmp_path):
     (row,) = rows(prepared("movie_kg", folder, tmp_path / "data"), "valid")
-    assert left_out(row, 7) == {0, 1, 2, 3, 4} | {5, 6}  # no person, and the known ones
+    assert left_out(row, 4) == {0, 1} | {2, 3}  # no person, and the known ones
     (row,) = rows(prepared("movie_kg", folder, tmp_path / "data", candidates="all"), "valid")
-    assert left_out(row, 7) == {5, 6}
-    assert not any(left_out(row, 7) for row in rows(prepared("movie_kg", folder, tmp_path / "data"),
+    assert left_out(row, 4) == {2, 3}
+    assert not any(left_out(row, 4) for row in rows(prepared("movie_kg", folder, tmp_path / "data"),
                                                     "train"))  # fmt: skip
 
 
 def test_a_cold_film_has_no_id_but_its_plot_and_poster(folder, tmp_path):
     builder = prepared("movie_kg", folder, tmp_path / "data", split="inductive")
     found = {split: rows(builder, split) for split in SPLITS}
-    assert [len(part) for part in found.values()] == [3, 1, 2]
-    assert [row["film"].tolist() for row in found["train"]] == [[0]] * 3
+    assert [len(part) for part in found.values()] == [2, 1, 2]
+    assert [row["film"].tolist() for row in found["train"]] == [[0]] * 2
+    assert told(found["train"][0]) == {2, 3}
     for row in found["valid"] + found["test"]:
         assert row["film"].size == 0 and row["plot"] and row["poster"].any()
-    assert left_out(found["test"][0], 7) == {0, 1, 2, 3, 4, 5}
+    assert left_out(found["test"][0], 4) == {0, 1, 2}
 
 
 def test_no_column_holds_a_title(folder, tmp_path):
@@ -159,16 +167,14 @@ def test_counting_tails_ranks_as_published_with_the_data(real):
     triples, films, packed = real
     entities, relations = movie_kg.names(triples, films)
     numbered = movie_kg.numbered(triples, entities, relations)
-    split = packed["split_inductive"]
     kinds = np.array([name.partition(":")[0] for name in entities])
     never = {r: kinds != k for r, k in movie_kg.tail_kinds(numbered, kinds, relations).items()}
     known = movie_kg.Filter.of(numbered, len(entities), never)
-    counts = np.zeros((len(relations), len(entities)))
-    np.add.at(counts, tuple(numbered[split == 0][:, 1:].T), 1)
-    terms = []
-    for film, relation, tail in numbered[split == 2].tolist():
-        free = np.unpackbits(known.bits(film, relation))[: len(entities)] == 0
-        better = counts[relation][free] > counts[relation][tail]
-        equal = counts[relation][free] == counts[relation][tail]
-        terms.append(1 / (1 + better.sum() + equal.sum() / 2))
-    assert np.mean(terms) == pytest.approx(0.397, abs=0.001)
+    rows = {
+        split: numbered[packed["split_inductive"] == place] for place, split in enumerate(SPLITS)
+    }
+    mrr = frequency(rows["train"], rows["test"], known, len(relations))[0]
+    assert (mrr["metric"], mrr["value"]) == ("mrr", pytest.approx(0.397, abs=0.001))
+    of = dict(zip(relations, mrr["by_group"], strict=True))
+    expected = {"genre": 0.450, "starring": 0.013, "certificate": 0.680, "decade": 0.707}
+    assert {name: of[name] for name in expected} == pytest.approx(expected, abs=0.001)

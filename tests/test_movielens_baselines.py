@@ -50,7 +50,8 @@ def test_references_of_ratings_by_hand():
     assert found["mean of training", "rmse"] == pytest.approx(np.sqrt((1 + 0) / 2))
     assert found["mean of training", "mae"] == pytest.approx(0.5)
     bias = 2 / (baselines.DAMPING + 1)  # of one rating, 2 above the mean or below it
-    assert found["user bias", "mae"] == pytest.approx((abs(4 - 3 - bias) + bias) / 2)
+    expected = np.sqrt(((4 - 3 - bias) ** 2 + (3 - 3 + bias) ** 2) / 2)
+    assert found["user bias", "rmse"] == pytest.approx(expected)
     assert len(found) == 4
     warm = baselines.of_ratings(data, np.array([0, 1, 2, 2]), cold=False)
     means = [e["value"] for e in warm if e["metric"] == "mae" and e["name"].startswith("mean")]

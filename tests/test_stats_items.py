@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
+from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.contingency_tables import mcnemar as reference
 
 from mmfuse.stats.items import (
@@ -16,7 +17,7 @@ from mmfuse.stats.items import (
     mcnemar,
     noise,
 )
-from mmfuse.tasks.classification import Classification
+from mmfuse.tasks.classification import Classification, confusion_scores
 from mmfuse.tasks.regression import Sentiment
 
 
@@ -167,3 +168,60 @@ def test_correction_over_the_table():
     tests = [compare_items("accuracy", row, base) for row in rows]
     made = corrected_items([*tests, None])
     assert made[2] is None and made[1].holm == pytest.approx(min(1.0, 3 * tests[1].p))
+
+
+def _recalls(rng):
+    """Outputs and labels of 60 examples of three classes, unequal in number, and their folds."""
+    label = rng.choice(3, 60, p=[0.6, 0.3, 0.1])
+    right = rng.random(60) < 0.7
+    return _logits(right, label), label, np.sort(rng.integers(0, 6, 60))
+
+
+def test_macro_recall_is_a_mean_over_examples():
+    rng = np.random.default_rng(3)
+    for _ in range(5):
+        output, label, _ = _recalls(rng)
+        confusion = np.zeros((3, 3))
+        np.add.at(confusion, (label, output.argmax(1)), 1)
+        wanted = confusion_scores(confusion)["recall_macro"]
+        assert SCORES["recall_macro"](output, label).mean() == pytest.approx(wanted)
+    label = np.zeros(4, int)  # a class that is answered and never true counts, with recall 0
+    output = np.eye(3)[[0, 0, 0, 2]]
+    assert SCORES["recall_macro"](output, label).mean() == pytest.approx(0.375)
+
+
+def test_folds_are_the_sample_where_folds_were_pooled():
+    """Cluster-robust standard errors by statsmodels, and a t with as many folds as there are."""
+    rng = np.random.default_rng(4)
+    runs, other, scores = {}, {}, []
+    _, label, fold = _recalls(rng)
+    for seed in range(3):
+        outputs = [_logits(rng.random(60) < p, label) for p in (0.8, 0.6)]
+        runs[seed], other[seed] = ({"output": o, "label": label, "fold": fold} for o in outputs)
+        scores.append(np.subtract(*(SCORES["recall_macro"](o, label) for o in outputs)))
+    d = np.mean(scores, axis=0)
+    fit = OLS(d, np.ones(60)).fit(
+        cov_type="cluster", cov_kwds={"groups": fold, "df_correction": True}, use_t=True
+    )
+    folds = len(np.unique(fold))
+    # statsmodels multiplies by (n - 1) / (n - k) too, which is 1 for a mean.
+    found = compare_items("recall_macro", runs, other)
+    assert (found.n, found.of, found.seeds) == (folds, "folds", 3)
+    assert found.mean == pytest.approx(d.mean())
+    assert found.error == pytest.approx(fit.bse[0])
+    half = scipy.stats.t.ppf(0.975, folds - 1) * found.error
+    assert (found.t_low, found.t_high) == pytest.approx((d.mean() - half, d.mean() + half))
+    assert found.p == pytest.approx(2 * scipy.stats.t.sf(abs(d.mean()) / found.error, folds - 1))
+    assert found.mcnemar == {} and found.mcnemar_mean is None
+    assert noise("accuracy", runs).of == "folds" and noise("accuracy", runs).n == folds
+    # One example a fold: nothing changes.
+    alone = [
+        {s: run | {"fold": np.arange(60)} for s, run in each.items()} for each in (runs, other)
+    ]
+    plain = [{s: {k: run[k] for k in ("output", "label")} for s, run in each.items()}
+             for each in (runs, other)]  # fmt: skip
+    one, wanted = (compare_items("accuracy", *pair) for pair in (alone, plain))
+    assert (one.error, one.p, one.both_error) == pytest.approx(
+        (wanted.error, wanted.p, wanted.both_error)
+    )
+    assert wanted.mcnemar and wanted.of == "test examples"

@@ -7,14 +7,16 @@ the dataset (``card``), and how to read it (``splits``).
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from mmfuse.data import raw
+from mmfuse.data.fields import MAX_SEED, check_choice, check_range
 from mmfuse.errors import InputError
 
 Source = raw.RawFile | raw.RawFolder
@@ -29,6 +31,29 @@ def array(*shape: int | None, dtype: Any = np.float32) -> tfds.features.Tensor:
     """An array; ``None``, at most once, is the number of steps: 0 where the modality is absent."""
     encoding = tfds.features.Encoding.BYTES if shape else tfds.features.Encoding.NONE
     return tfds.features.Tensor(shape=shape, dtype=dtype, encoding=encoding)
+
+
+@dataclasses.dataclass(kw_only=True)
+class FormConfig(tfds.core.BuilderConfig):
+    """Which form of a dataset is read, where two hold the same examples.
+
+    Attributes:
+      form: "packed", one file that brings its split, or "upstream".
+      split_seed: of the split of the upstream form; the packed form has one split, named 0.
+    """
+
+    FORMS: ClassVar = ("packed", "upstream")
+    dataset: ClassVar[str]
+
+    name: str = ""
+    form: str = "packed"
+    split_seed: int = 0
+
+    def __post_init__(self):
+        check_choice(self.dataset, "form", self.form, self.FORMS)
+        highest = MAX_SEED if self.form == "upstream" else 0
+        check_range(self.dataset, f"split_seed of form {self.form}", self.split_seed, 0, highest)
+        self.name = f"{self.form}-split{self.split_seed}"
 
 
 class RawBuilder(tfds.core.GeneratorBasedBuilder):

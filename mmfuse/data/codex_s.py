@@ -1,14 +1,16 @@
 """``codex_s``: the small CoDEx knowledge graph of Wikidata, to predict what is missing in a triple.
 
 Every triple asks two questions: (head, relation) -> tail, and with the reciprocal relation (tail,
-relation + R) -> head. The structure comes from upstream's text files; the packed npz adds the types
-of the entities, which are this graph's text.
+relation + R) -> head; training asks each question once, for all its answers. The structure comes
+from upstream's text files; the packed npz adds the types of the entities, which are this graph's
+text.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import itertools
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,21 @@ import tensorflow_datasets as tfds
 
 from mmfuse.data import builder, raw, safe
 from mmfuse.data.fields import check_choice
-from mmfuse.data.graph import Filter, Triple, numbered, packed_bits, read_triples
+from mmfuse.data.graph import (
+    Filter,
+    Triple,
+    asked_once,
+    frequency,
+    numbered,
+    read_triples,
+)
 from mmfuse.errors import InputError
 
 NAME = "codex_s"
-TEXTS = ("descriptions", "labels")
+TASKS = ("links", "triples")
+JUDGED, CALIBRATES = 1, 2  # roles of a triple, as the task "triples" reads them
+TEXTS = ("descriptions", "labels", "labels_zh")
+JUDGEMENT = {"links": (), "triples": ("label_true", "label_role", "label_place")}
 TRAIN = raw.RawFile(
     "codex_s/train.txt",
     None,
@@ -53,15 +65,20 @@ class CodexSConfig(tfds.core.BuilderConfig):
     """What the text of an entity is.
 
     Attributes:
-      types: "descriptions", a label and a description of each of its types, or "labels" alone.
+      task: "links", the other end of a triple, or "triples", whether a triple is true: upstream's
+        hard negatives beside the triples.
+      types: "descriptions", a label and a description of each of its types, "labels" alone, or
+        "labels_zh", the Chinese labels of the 383 of 502 types that have one.
     """
 
     name: str = ""
     types: str = "descriptions"
+    task: str = "links"
 
     def __post_init__(self):
+        check_choice(NAME, "task", self.task, TASKS)
         check_choice(NAME, "types", self.types, TEXTS)
-        self.name = f"types-{self.types}"
+        self.name = f"{self.task}-types-{self.types}"
 
 
 class CodexS(builder.RawBuilder):
@@ -69,8 +86,9 @@ class CodexS(builder.RawBuilder):
 
     Features: ``entity`` int32 [1], the end that is given; ``relation`` int32 [1], below R from head
     to tail, R and more from tail to head; ``types``, a text on the given entity, and ``type_ids``
-    int32 [K], the same types by number; ``label``, the other end. ``label_filter`` and
-    ``label_group`` (the relation) are for the task "ranking".
+    int32 [K], the same types by number; ``label``, the other end. ``label_filter``,
+    ``label_answers`` and ``label_group`` (the relation) are for the task "links";
+    "triples" has what it needs beside them, and asks the tail alone.
     """
 
     CONFIG = CodexSConfig
@@ -89,26 +107,31 @@ class CodexS(builder.RawBuilder):
             "type_ids": builder.array(None, dtype=np.int32),
             "label": builder.array(dtype=np.int64),
             "label_filter": builder.array(None, dtype=np.uint8),
+            "label_answers": builder.array(None, dtype=np.uint8),
             "label_group": builder.array(dtype=np.int64),
+            **{name: builder.array(dtype=np.int64) for name in JUDGEMENT[self.builder_config.task]},
         }
 
     def card(self) -> dict[str, Any]:
         """What it is, whose, and what to beware of."""
         return {
             "name": NAME,
-            "task": "ranking",
+            "task": self.builder_config.task,
             "modalities": ["entity", "relation", "type_ids", "types"],
             "source": "github.com/tsafavi/codex@3132e426c2a6, data/triples/codex-s and data/types",
             "licence": "MIT; the content is from Wikidata, CC0",
             "citation": "Safavi & Koutra 2020, CoDEx: A Comprehensive Knowledge Graph Completion "
             "Benchmark (EMNLP)",
-            "split_rule": "upstream's; each triple gives two examples, one in each direction",
+            "split_rule": "upstream's; each triple is asked in both directions, in training each "
+            "question once for all its triples",
             "traps": [
                 "Ranks are filtered by the triples of all three splits, also on the validation "
                 "split, as is usual; training examples hold no filter.",
                 "The two directions of a triple are not independent: resample triples.",
                 "Only the given entity's types are an input; those of the answer would tell it.",
                 "Names and texts of entities are not included: the types are all the text.",
+                "For the task triples the test split holds the validation triples too: thresholds "
+                "are chosen by them, and they do not count. Upstream has one for all relations.",
                 "No entity is missing from the training split: nothing here is cold.",
             ],
         }
@@ -129,6 +152,7 @@ class CodexS(builder.RawBuilder):
             entities=len(entities),
             groups=2 * len(relations),
             relations=relations,
+            group_names=[*relations, *(f"{relation} reversed" for relation in relations)],
             ids={
                 "entity": len(entities),
                 "relation": 2 * len(relations),
@@ -136,7 +160,24 @@ class CodexS(builder.RawBuilder):
                 "type_ids of an entity, at most": max(map(len, types.ids)),
             },
         )
-        return {split: _examples(split, part, known, types) for split, part in asked.items()}
+        questions = {"train": asked_once(asked["train"], known.entities)}
+        if self.builder_config.task == "triples":
+            wrong = read_negatives(paths[PACKED.path], entities, relations)
+            judged = {split: (rows[split], wrong[split]) for split in wrong}
+            self.note(triples=sum(len(part) for pair in judged.values() for part in pair))
+            questions |= {
+                "valid": _judged(known, judged["valid"], JUDGED + CALIBRATES),
+                "test": itertools.chain(
+                    _judged(known, judged["test"], JUDGED),
+                    _judged(known, judged["valid"], CALIBRATES, sum(map(len, judged["test"]))),
+                ),
+            }
+        else:
+            counts = frequency(asked["train"], asked["test"], known, 2 * len(relations))
+            self.note(references=counts)
+            questions |= {split: known.asked(asked[split]) for split in ("valid", "test")}
+        unjudged = JUDGEMENT[self.builder_config.task]
+        return {split: _examples(split, q, types, unjudged) for split, q in questions.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,6 +200,23 @@ def names(triples: list[Triple]) -> tuple[list[str], list[str]]:
     return tuple(sorted(found, key=lambda name: int(name[1:])) for found in (entities, relations))
 
 
+def read_negatives(path: Path, entities: list[str], relations: list[str]) -> dict[str, np.ndarray]:
+    """Upstream's false triples of "valid" and "test", [N, 3], in the numbers of these lists."""
+    arrays, where, found = safe.read_npz(path), str(path), {}
+    ends, kinds = (safe.pick(arrays, key, where).tolist() for key in ("entity", "relation"))
+    for split in ("valid", "test"):
+        rows = safe.pick(arrays, f"{split}_negatives", where)
+        limit = [len(ends), len(kinds), len(ends)]
+        if rows.ndim != 2 or rows.shape[1] != 3 or ((rows < 0) | (rows >= limit)).any():
+            raise InputError(f"{where}: {split}_negatives names what is beyond the lists")
+        triples = [(ends[head], kinds[relation], ends[tail]) for head, relation, tail in rows]
+        strange = sorted({x for h, r, t in triples for x in (h, r, t)} - {*entities, *relations})
+        if strange:
+            raise InputError(f"{where}: {split}_negatives has '{strange[0]}', which no triple has")
+        found[split] = numbered(triples, entities, relations)
+    return found
+
+
 def both_ways(rows: np.ndarray, relations: int) -> np.ndarray:
     """Triples [N, 3] as questions [2N, 3]: as they are, and turned, each beside the other."""
     turned = np.stack([rows[:, 2], rows[:, 1] + relations, rows[:, 0]], axis=1)
@@ -173,7 +231,8 @@ def read_types(path: Path, entities: list[str], texts: str) -> Types:
     """
     arrays, where = safe.read_npz(path), str(path)
     known = safe.pick(arrays, "entity", where).tolist()
-    label = safe.pick(arrays, "type_label", where).tolist()
+    column = "type_label_zh" if texts == "labels_zh" else "type_label"
+    label = safe.pick(arrays, column, where).tolist()
     told = safe.pick(arrays, "type_description", where).tolist()
     pairs = safe.pick(arrays, "entity_type_pair", where)
     if len(told) != len(label) or pairs.ndim != 2 or pairs.shape[1] != 2 or (
@@ -190,21 +249,36 @@ def read_types(path: Path, entities: list[str], texts: str) -> Types:
             for a, b in zip(label, told, strict=True)]  # fmt: skip
     return Types(
         [np.array(of[name], np.int32) for name in entities],
-        ["; ".join(said[kind] for kind in of[name]) for name in entities],
+        ["; ".join(said[kind] for kind in of[name] if said[kind]) for name in entities],
         len(label),
     )
 
 
-def _examples(split: str, asked: np.ndarray, known: Filter, types: Types) -> Iterator[dict]:
-    empty = packed_bits([], known.entities)
-    for row, (given, relation, answer) in enumerate(asked.tolist()):
-        yield {
-            "id": f"{split}-{row // 2}-{'head' if row % 2 else 'tail'}",
-            "entity": np.array([given], np.int32),
-            "relation": np.array([relation], np.int32),
-            "types": types.texts[given],
-            "type_ids": types.ids[given],
-            "label": answer,
-            "label_filter": empty if split == "train" else known.bits(given, relation),
-            "label_group": relation,
-        }
+def _judged(
+    known: Filter, pair: tuple[np.ndarray, np.ndarray], role: int, place: int = 0
+) -> Iterator[dict]:
+    """The true triples and the false ones of a pair [N, 3], with a place for each."""
+    for true, rows in zip((1, 0), pair, strict=True):
+        for question in known.asked(rows):
+            yield question | {"label_true": true, "label_role": role, "label_place": place}
+            place += 1
+
+
+def _examples(
+    split: str, questions: Iterator[dict], types: Types, unjudged: Collection[str]
+) -> Iterator[dict]:
+    for row, question in enumerate(questions):
+        given, relation = question.pop("head"), question["label_group"]
+        one = split == "train" or "label_true" in question  # else a triple is asked twice
+        name = row if one else f"{row // 2}-{'head' if row % 2 else 'tail'}"
+        yield (
+            dict.fromkeys(unjudged, 0)
+            | question
+            | {
+                "id": f"{split}-{name}",
+                "entity": np.array([given], np.int32),
+                "relation": np.array([relation], np.int32),
+                "types": types.texts[given],
+                "type_ids": types.ids[given],
+            }
+        )

@@ -1,10 +1,14 @@
-"""Triples (head, relation, tail) of a knowledge graph, and the tails that are known of a query."""
+"""Triples (head, relation, tail) of a knowledge graph, and the questions (head, relation) of it.
+
+A question is a dict ``{"head", "label", "label_filter", "label_answers", "label_group"}``, the
+columns of the task "links" and its head: ``label_group`` is the relation.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +71,60 @@ class Filter:
         out = self.never.get(relation, np.zeros(self.entities, bool)).copy()
         out[self.tails.get((head, relation), [])] = True
         return np.packbits(out)
+
+    def asked(self, triples: np.ndarray) -> Iterator[dict]:
+        """A question for every triple [N, 3], to be ranked; no answers are told."""
+        for head, relation, tail in triples.tolist():
+            known, told = self.bits(head, relation), packed_bits([], self.entities)
+            yield _question(head, relation, tail, known, told)
+
+
+def asked_once(triples: np.ndarray, entities: int) -> Iterator[dict]:
+    """Every question of the triples [N, 3] once, with all its answers; nothing is left out."""
+    tails = Filter.of(triples, entities).tails
+    for (head, relation), answers in tails.items():
+        nothing = packed_bits([], entities)
+        yield _question(head, relation, answers[0], nothing, packed_bits(answers, entities))
+
+
+def _question(head: int, relation: int, tail: int, left_out: np.ndarray, told: np.ndarray) -> dict:
+    return {
+        "head": head,
+        "label": tail,
+        "label_filter": left_out,
+        "label_answers": told,
+        "label_group": relation,
+    }
+
+
+def frequency(train: np.ndarray, test: np.ndarray, known: Filter, relations: int) -> list[dict]:
+    """References of a card: filtered ranks of test by how often train has a tail in the relation.
+
+    Triples are [N, 3]. Ties have the mean of their places. Each has its values by relation, None
+    where test has no triple of it.
+    """
+    counts = np.zeros((relations, known.entities))
+    np.add.at(counts, tuple(train[:, 1:].T), 1)
+    ranks = np.array([_rank(counts[row[1]], row, known) for row in test.tolist()])
+    terms = {"mrr": 1 / ranks} | {f"hits{k}": (ranks <= k).astype(float) for k in (1, 3, 10)}
+    by_group = [test[:, 1] == relation for relation in range(relations)]
+    return [
+        {
+            "name": "frequency of the answer in training, by relation",
+            "metric": metric,
+            "value": float(term.mean()),
+            "by_group": [float(term[where].mean()) if where.any() else None for where in by_group],
+        }
+        for metric, term in terms.items()
+    ]
+
+
+def _rank(scores: np.ndarray, triple: Sequence[int], known: Filter) -> float:
+    head, relation, tail = triple
+    others = np.unpackbits(known.bits(head, relation))[: known.entities] == 0
+    others[tail] = False
+    better, equal = (scores > scores[tail]) & others, (scores == scores[tail]) & others
+    return 1 + better.sum() + equal.sum() / 2
 
 
 def packed_bits(ids: Sequence[int], entities: int) -> np.ndarray:

@@ -36,8 +36,12 @@ Batch = dict
 class Dataset:
     """One prepared and preprocessed dataset.
 
+    A modality is the column of its name, or the one that its ``preprocess`` entry names as
+    ``column``: so one column can be read in several ways, words and characters of a text.
+
     Attributes: ``card`` (the builder's metadata), ``task``, ``sizes`` {split: n}, ``modalities``,
-    ``preprocessors`` {modality: fitted}, ``fingerprint`` (sha256 of files and preprocessing),
+    ``column_of`` {modality: column}, ``preprocessors`` {modality: fitted}, ``fingerprint`` (sha256
+    of files and preprocessing),
     ``example_bytes`` (of one preprocessed example), ``resident`` (whether the training split is
     held as arrays), ``test_openings`` (who opened the test split, and for what).
     """
@@ -52,11 +56,12 @@ class Dataset:
         }
         self._sources: dict = {}
         fitting = self._fitting()
-        self.preprocessors = {}
+        self.column_of, self.preprocessors = {}, {}
         for name, fields in preprocess.items():
-            unfitted = _build(self.card, name, dict(fields))
+            column, unfitted = _build(self.card, name, dict(fields))
             with _rows_named(name, fitting, "train"):
-                self.preprocessors[name] = unfitted.fit(fitting[name])
+                self.preprocessors[name] = unfitted.fit(fitting[column])
+            self.column_of[name] = column
         states = {name: p.state() for name, p in self.preprocessors.items()}
         learned = json.dumps([{n: dict(f) for n, f in preprocess.items()}, states], sort_keys=True)
         files = files_fingerprint(builder.data_path)
@@ -106,7 +111,8 @@ class Dataset:
         inputs, masks = {}, {}
         for name in self.modalities:
             with _rows_named(name, columns, split):
-                inputs[name], masks[name] = self.preprocessors[name](columns[name])
+                raw = columns[self.column_of[name]]
+                inputs[name], masks[name] = self.preprocessors[name](raw)
             if not np.isfinite(inputs[name]).all():
                 bad = int(
                     np.argmin(np.isfinite(inputs[name]).reshape(len(inputs[name]), -1).all(1))
@@ -196,13 +202,17 @@ def _bytes(value: Any) -> int:
     return len(value) if isinstance(value, str | bytes) else np.asarray(value).nbytes
 
 
-def _build(card: dict, modality: str, fields: dict):
-    if modality not in card["modalities"]:
+def _build(card: dict, modality: str, fields: dict) -> tuple[str, Any]:
+    """The column that a modality reads, and its preprocessor, not yet fitted."""
+    column = fields.pop("column", modality)
+    if column not in card["modalities"]:
         raise InputError(
-            f"dataset '{card['name']}' has no modality '{modality}'; allowed: "
-            f"{', '.join(card['modalities'])}{nearest(modality, card['modalities'])}"
+            f"dataset '{card['name']}' has no modality '{column}'; allowed: "
+            f"{', '.join(card['modalities'])}{nearest(column, card['modalities'])}"
         )
-    return build_preprocessor(fields.pop("name"), **fields)
+    if fields.get("name") == "identity" and column in card.get("ids", {}):
+        fields.setdefault("size", card["ids"][column])
+    return column, build_preprocessor(fields.pop("name"), **fields)
 
 
 @contextlib.contextmanager

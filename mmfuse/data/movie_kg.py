@@ -1,7 +1,8 @@
 """``movie_kg``: a knowledge graph of 3,202 films, each with a plot and a poster.
 
-The question is (film, relation) -> tail. The graph and the plots are read as text; the packed npz
-adds the two splits, row by row, and that of ``movielens`` the posters.
+The question is (film, relation) -> tail; training asks each once, for all its tails. The graph and
+the plots are read as text; the packed npz adds the two splits, row by row, and that of
+``movielens`` the posters.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import tensorflow_datasets as tfds
 
 from mmfuse.data import builder, raw, safe
 from mmfuse.data.fields import check_choice
-from mmfuse.data.graph import Filter, Triple, numbered, packed_bits, read_triples
+from mmfuse.data.graph import Filter, Triple, asked_once, frequency, numbered, read_triples
 from mmfuse.data.movielens_sources import PACKED as POSTERS
 from mmfuse.data.movielens_sources import POSTER
 from mmfuse.errors import InputError, nearest
@@ -53,7 +54,8 @@ class MovieKgConfig(tfds.core.BuilderConfig):
     Attributes:
       split: "transductive", other triples of films that training has, or "inductive", films that
         training has nothing of: their ``film`` is absent.
-      candidates: the rank is among the entities of the tail's "kind", or among "all".
+      candidates: the rank is among the entities of the tail's "kind", or among "all" that are no
+        film.
     """
 
     name: str = ""
@@ -70,8 +72,8 @@ class MovieKg(builder.RawBuilder):
     """TFDS builder of ``movie_kg``: the other end of a film's triple.
 
     Features: ``film`` int32 [1], or [0] for a film without a training triple; ``relation`` int32
-    [1]; ``plot``; ``poster`` uint8 [48, 32, 3]; ``label``, the tail among all entities, of which
-    the films come first. ``label_filter`` and ``label_group`` (the relation) are for "ranking".
+    [1]; ``plot``; ``poster`` uint8 [48, 32, 3]; ``label``, the tail among all entities that are no
+    film. ``label_filter``, ``label_answers`` and ``label_group`` (the relation) are for "links".
     """
 
     CONFIG = MovieKgConfig
@@ -90,6 +92,7 @@ class MovieKg(builder.RawBuilder):
             "poster": builder.array(*POSTER, dtype=np.uint8),
             "label": builder.array(dtype=np.int64),
             "label_filter": builder.array(None, dtype=np.uint8),
+            "label_answers": builder.array(None, dtype=np.uint8),
             "label_group": builder.array(dtype=np.int64),
         }
 
@@ -102,7 +105,7 @@ class MovieKg(builder.RawBuilder):
         }[config.split]
         return {
             "name": NAME,
-            "task": "ranking",
+            "task": "links",
             "modalities": ["film", "plot", "poster", "relation"],
             "source": "built from github.com/vectorsss/movielens_100k_1m_extension@06f84de (OMDb) "
             "and github.com/antonsteenvoorden/ml1m-images@1d45057; genres are MovieLens'",
@@ -114,7 +117,8 @@ class MovieKg(builder.RawBuilder):
                 "Titles are no column: they hold the year, which tells the decade.",
                 "Ranks are filtered by the triples of all splits, also on the validation split; "
                 "training examples hold no filter.",
-                f"Candidates: {config.candidates}; a rank among others is another measure.",
+                f"Candidates: {config.candidates}; a rank among others is another measure. A film "
+                "is none: it is never a tail.",
                 "Copying the training frequency of a relation is strong: print it beside.",
                 "Of the inductive split, training films have an id and the others none: what a row "
                 "learns to read from the id it lacks in the test.",
@@ -132,22 +136,29 @@ class MovieKg(builder.RawBuilder):
         packed = safe.read_npz(paths[PACKED.path])
         split = read_split(packed, config.split, rows, str(paths[PACKED.path]))
         posters = read_posters(safe.read_npz(paths[POSTERS.path]), packed, list(films))
-        kinds = np.array([name.partition(":")[0] for name in entities])
+        rows[:, 2] -= len(films)  # a tail is no film
+        kinds = np.array([name.partition(":")[0] for name in entities[len(films) :]])
         of = tail_kinds(rows, kinds, relations)
         never = {r: kinds != kind for r, kind in of.items()} if config.candidates == "kind" else {}
-        known = Filter.of(rows, len(entities), never)
+        known = Filter.of(rows, len(kinds), never)
+        parts = {part: rows[split == place] for place, part in enumerate(SPLITS)}
         self.note(
-            entities=len(entities),
+            entities=len(kinds),
             groups=len(relations),
             relations=relations,
+            group_names=relations,
             kinds={relation: of[place] for place, relation in enumerate(relations)},
+            references=frequency(parts["train"], parts["test"], known, len(relations)),
             ids={"film": len(films), "relation": len(relations)},
         )
-        seen = set(rows[split == 0, 0].tolist())
-        plots = list(films.values())
+        questions = {
+            "train": asked_once(parts["train"], known.entities),
+            "valid": known.asked(parts["valid"]),
+            "test": known.asked(parts["test"]),
+        }
+        seen, plots = set(parts["train"][:, 0].tolist()), list(films.values())
         return {
-            part: _examples(rows, np.flatnonzero(split == place), part, known, seen, plots, posters)
-            for place, part in enumerate(SPLITS)
+            part: _examples(part, asked, seen, plots, posters) for part, asked in questions.items()
         }
 
 
@@ -224,24 +235,14 @@ def tail_kinds(rows: np.ndarray, kinds: np.ndarray, relations: list[str]) -> dic
 
 
 def _examples(
-    rows: np.ndarray,
-    chosen: np.ndarray,
-    split: str,
-    known: Filter,
-    seen: set[int],
-    plots: list[str],
-    posters: np.ndarray,
+    split: str, questions: Iterator[dict], seen: set[int], plots: list[str], posters: np.ndarray
 ) -> Iterator[dict]:
-    empty = packed_bits([], known.entities)
-    for row in chosen.tolist():
-        film, relation, tail = rows[row].tolist()
-        yield {
-            "id": f"{row}-{film}-{relation}",
+    for row, question in enumerate(questions):
+        film, relation = question.pop("head"), question["label_group"]
+        yield question | {
+            "id": f"{split}-{row}-{film}-{relation}",
             "film": np.array([film] if film in seen else [], np.int32),
             "relation": np.array([relation], np.int32),
             "plot": plots[film],
             "poster": posters[film],
-            "label": tail,
-            "label_filter": empty if split == "train" else known.bits(film, relation),
-            "label_group": relation,
         }

@@ -13,17 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 from PIL import Image
 
 from mmfuse.data import builder, raw, safe, splits
-from mmfuse.data.fields import MAX_SEED, check_choice, check_range
 from mmfuse.errors import InputError
 
 NAME = "mvsa_single"
 CLASS_NAMES = ("negative", "neutral", "positive")
 SIDE = 64
-FORMS = ("packed", "upstream")
 SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
 PACKED = raw.RawFile(
     "mvsa_single/mvsa_single_64.npz",
@@ -40,23 +37,10 @@ LABELS = raw.RawFile(
 
 
 @dataclasses.dataclass(kw_only=True)
-class MvsaSingleConfig(tfds.core.BuilderConfig):
-    """Which form is read.
+class MvsaSingleConfig(builder.FormConfig):
+    """Which form is read."""
 
-    Attributes:
-      form: "packed" or "upstream". They hold the same pairs; the packed form brings its split.
-      split_seed: of the split of the upstream form; the packed form has one split, named 0.
-    """
-
-    name: str = ""
-    form: str = "packed"
-    split_seed: int = 0
-
-    def __post_init__(self):
-        check_choice(NAME, "form", self.form, FORMS)
-        highest = MAX_SEED if self.form == "upstream" else 0
-        check_range(NAME, f"split_seed of form {self.form}", self.split_seed, 0, highest)
-        self.name = f"{self.form}-split{self.split_seed}"
+    dataset = NAME
 
 
 class MvsaSingle(builder.RawBuilder):

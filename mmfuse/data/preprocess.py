@@ -65,7 +65,7 @@ class Identity(Stepwise):
     Nothing is learned: which ids the training split has is for the dataset to say.
 
     Attributes:
-      size: how many things there are; it must be given.
+      size: how many things there are; by default what the dataset's card says of them (``ids``).
       length: ids that an example may have.
     """
 

@@ -51,6 +51,7 @@ __all__ = ["FUSIONS", "Fused", "build_fusion", "find_fusion", "headed"]
 FUSIONS: dict[str, type[nn.Module]] = {
     # late: decisions, and the controls
     "unimodal": late.Unimodal,
+    "identity": late.Identity,
     "late_average": late.LateAverage,
     "probability_product": late.ProbabilityProduct,
     "stacking": late.Stacking,

@@ -39,14 +39,14 @@ def load(path: str, name: str | None = None) -> type[nn.Module]:
       InputError: it cannot be imported, or is not a fusion; one line that says why.
     """
     where = f"fusion '{name}' ('{path}')" if name else f"fusion '{path}'"
-    found = _imported(where, path)
+    found = imported(where, path)
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise InputError(f"{where} is not a class derived from flax.linen.Module")
     _check_signature(where, found)
     return found
 
 
-def _imported(where: str, path: str) -> Any:
+def imported(where: str, path: str) -> Any:
     """The object at ``path``; any failure of the import becomes one clear line."""
     module_name, _, attribute = path.partition(":")
     try:

@@ -2,32 +2,38 @@
 
 All of it takes one score per run and test example, ``[S, N]`` (S seeds, N examples), from stored
 predictions. Seeds and examples are crossed: every seed answers the same examples.
+
+Where runs were pooled over folds (``mmfuse.folds``) the folds, speakers say, are what was drawn:
+examples of one fold go together, and ``N`` is the number of folds (``mmfuse.stats.scores``).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.special import bdtr, stdtr, stdtrit
 
 from mmfuse.stats.differences import holm
+from mmfuse.stats.scores import COUNTED, EXAMPLES, SCORES, Predictions, drawn, scores_of
 
 DRAWS = 2000
 CHUNK = 2**22  # numbers drawn at a time
 
-Predictions = Mapping[str, Any]  # {"output" [N, C], "label" [N]}, or dicts of arrays [N, ...]
-
 
 @dataclasses.dataclass(frozen=True)
 class ItemNoise:
-    """The standard error of a row's mean score over ``n`` test examples, its seeds held fixed."""
+    """The standard error of a row's mean score over ``n`` test examples, its seeds held fixed.
+
+    ``of`` says what was drawn: examples, or folds of them.
+    """
 
     n: int
     error: float
+    of: str = EXAMPLES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +41,7 @@ class ItemTest:
     """One row against another on the same test examples, over the seeds that both have.
 
     Attributes:
-      n: number of test examples.
+      n: number of test examples, or of folds.
       seeds: number of shared seeds.
       mean: mean difference of the scores.
       error: its standard error over examples, seeds held fixed.
@@ -44,8 +50,11 @@ class ItemTest:
       holm: the same, corrected for all rows of the table.
       both_error: standard error over examples and seeds together.
       both_low, both_high: 95 % interval for new examples and new seeds; None with one seed.
-      mcnemar: ``{seed: exact p}`` of right against wrong answers; empty for real-valued scores.
-      mcnemar_mean: the same of the averaged outputs of all seeds; None for real-valued scores.
+      t_low, t_high: 95 % t-interval over examples, seeds held fixed; folds are too few to resample.
+      mcnemar: ``{seed: exact p}`` of right against wrong answers; empty for real-valued scores and
+        for folds, whose examples are not independent.
+      mcnemar_mean: the same of the averaged outputs of all seeds; None where there are none.
+      of: what ``n`` counts, as in :class:`ItemNoise`.
     """
 
     n: int
@@ -58,41 +67,12 @@ class ItemTest:
     both_error: float | None
     both_low: float | None
     both_high: float | None
+    t_low: float
+    t_high: float
     mcnemar: dict[int, float]
     mcnemar_mean: float | None
     holm: float | None = None
-
-
-def _accuracy(output: np.ndarray, label: np.ndarray) -> np.ndarray:
-    return (output.argmax(-1) == label).astype(np.float64)
-
-
-def _absolute(output: np.ndarray, label: np.ndarray) -> np.ndarray:
-    return np.abs(output[:, 0].astype(np.float64) - label)
-
-
-def _has0(output: np.ndarray, label: np.ndarray) -> np.ndarray:
-    return ((output[:, 0] >= 0) == (label >= 0)).astype(np.float64)
-
-
-def _non0(output: np.ndarray, label: np.ndarray) -> np.ndarray:
-    kept = label != 0
-    return ((output[kept, 0] > 0) == (label[kept] > 0)).astype(np.float64)
-
-
-def _seven(output: np.ndarray, label: np.ndarray) -> np.ndarray:
-    p, y = (np.round(np.clip(v, -3, 3)) for v in (output[:, 0], label))
-    return (p == y).astype(np.float64)
-
-
-SCORES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "accuracy": _accuracy,
-    "mae": _absolute,
-    "acc2_has0": _has0,
-    "acc2_non0": _non0,
-    "acc7": _seven,
-}
-COUNTED = frozenset(SCORES) - {"mae"}  # scores that are 0 or 1
+    of: str = EXAMPLES
 
 
 def noise(metric: str, runs: Mapping[int, Predictions]) -> ItemNoise | None:
@@ -101,10 +81,10 @@ def noise(metric: str, runs: Mapping[int, Predictions]) -> ItemNoise | None:
     None without predictions, with fewer than two examples, or for a metric that is not a mean over
     examples (F1, correlation, RMSE).
     """
-    scores = _scores(metric, runs, sorted(runs))
+    scores = scores_of(metric, runs, sorted(runs))
     if scores is None or scores.shape[1] < 2:
         return None
-    return ItemNoise(scores.shape[1], _error(scores))
+    return ItemNoise(scores.shape[1], _error(scores), drawn(runs))
 
 
 def compare_items(
@@ -116,7 +96,7 @@ def compare_items(
       ValueError: the two were tested on other labels.
     """
     seeds = sorted(set(runs) & set(other))
-    a, b = _scores(metric, runs, seeds), _scores(metric, other, seeds)
+    a, b = scores_of(metric, runs, seeds), scores_of(metric, other, seeds)
     if a is None or b is None or a.shape[1] < 2:
         return None
     first = seeds[0]
@@ -126,7 +106,11 @@ def compare_items(
     error, mean = _error(d), float(d.mean())
     low, high = bootstrap(d.mean(0))
     both_error, both_low, both_high = crossed(d)
-    counted = metric in COUNTED and not isinstance(runs[first]["output"], Mapping)
+    of = drawn(runs)
+    counted = (
+        metric in COUNTED and of == EXAMPLES and not isinstance(runs[first]["output"], Mapping)
+    )
+    half = float(stdtrit(d.shape[1] - 1, 0.975)) * error
     return ItemTest(
         n=d.shape[1],
         seeds=len(seeds),
@@ -138,6 +122,9 @@ def compare_items(
         both_error=both_error,
         both_low=both_low,
         both_high=both_high,
+        t_low=mean - half,
+        t_high=mean + half,
+        of=of,
         mcnemar={s: mcnemar(x, y) for s, x, y in zip(seeds, a, b, strict=True)} if counted else {},
         mcnemar_mean=_mcnemar_mean(metric, runs, other, seeds) if counted else None,
     )
@@ -205,18 +192,6 @@ def crossed(
     df = variance**2 / (a**2 / (seeds - 1) + b**2 / (items - 1) + e**2 / free)
     half = float(stdtrit(df, (1 + level) / 2)) * error
     return error, mean - half, mean + half
-
-
-def _scores(metric: str, runs: Mapping[int, Predictions], seeds: list[int]) -> np.ndarray | None:
-    if not seeds:
-        return None
-    if isinstance(runs[seeds[0]]["output"], Mapping):  # the scores themselves, by metric
-        kept = [runs[s]["output"].get(metric) for s in seeds]
-        return None if kept[0] is None else np.stack(kept).astype(np.float64)
-    if metric not in SCORES:
-        return None
-    score = SCORES[metric]
-    return np.stack([score(runs[s]["output"], runs[s]["label"]) for s in seeds])
 
 
 def _equal(a: Any, b: Any) -> bool:

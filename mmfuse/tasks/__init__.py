@@ -10,6 +10,7 @@ from mmfuse.errors import InputError, listed, nearest
 from mmfuse.tasks.base import AUXILIARY, Sums, Task
 from mmfuse.tasks.choice import Matching, Pointing
 from mmfuse.tasks.classification import Classification
+from mmfuse.tasks.links import Links, Triples
 from mmfuse.tasks.multilabel import Multilabel
 from mmfuse.tasks.picture import PictureOf
 from mmfuse.tasks.ranking import Ranking, Recommendation
@@ -25,6 +26,8 @@ TASKS: dict[str, type[Task]] = {
     "multilabel": Multilabel,
     "ranking": Ranking,
     "recommendation": Recommendation,
+    "links": Links,
+    "triples": Triples,
     "pointing": Pointing,
     "matching": Matching,
     "words": Words,

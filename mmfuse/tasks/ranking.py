@@ -41,7 +41,7 @@ class Ranking(Task):
     def labels(self, columns: Columns) -> dict[str, np.ndarray]:
         label = {
             "entity": whole_numbers(columns, self.entities),
-            "filter": _bits(columns, self.entities),
+            "filter": bits(columns, self.entities, "label_filter"),
         }
         if self.groups:
             label["group"] = whole_numbers(columns, self.groups, "label_group")
@@ -64,9 +64,9 @@ class Ranking(Task):
         """Filtered mean reciprocal rank and hits@k; ``mrr_by_group``, None for an empty one."""
         count = float(sums["count"])
         scores = {name: float(sums[name]) / count for name in Ranking.metrics}
-        if self.groups and "mrr" in self.by_group:
-            pairs = zip(np.asarray(sums["group_mrr"]), np.asarray(sums["group_n"]), strict=True)
-            scores["mrr_by_group"] = [float(top / n) if n else None for top, n in pairs]
+        for name in (name for name in self.by_group if self.groups and name in scores):
+            pairs = zip(sums[f"group_{name}"], sums["group_n"], strict=True)
+            scores[f"{name}_by_group"] = [float(top / n) if n else None for top, n in pairs]
         return scores
 
     def kept_output(self, output: jax.Array, label: dict) -> dict[str, jax.Array]:
@@ -117,18 +117,18 @@ class Recommendation(Ranking):
         }
 
 
-def _bits(columns: Columns, entities: int) -> np.ndarray:
-    """The column ``label_filter``, uint8 [B, ceil(E / 8)]."""
+def bits(columns: Columns, entities: int, name: str) -> np.ndarray:
+    """A column of sets of entities, one bit an entity, uint8 [B, ceil(E / 8)]."""
     width = -(-entities // 8)
-    for row, value in enumerate(columns["label_filter"]):
+    for row, value in enumerate(columns[name]):
         found = np.asarray(value)
         if found.dtype != np.uint8 or found.shape != (width,):
             raise RowError(
                 row,
-                f"label_filter is {found.dtype} {list(found.shape)}; a bit for each of {entities} "
+                f"{name} is {found.dtype} {list(found.shape)}; a bit for each of {entities} "
                 f"entities is uint8 [{width}]",
             )
-    return np.array(columns["label_filter"])
+    return np.array(columns[name])
 
 
 def allowed(bits: jax.Array, entities: int) -> jax.Array:

@@ -204,7 +204,7 @@ def test_ranks_of_the_rows_that_all_tables_have():
         {"a": 4 / 3, "b <i>": 5 / 3, "c": 3}
     )
     assert float(lines["a"]["d2 <&> accuracy"]) == pytest.approx(0.305)
-    assert "Left out, as not all seeds finished on every data set: alone." in figure.caption
+    assert "Left out, as not every data set has them with all seeds: alone." in figure.caption
     page = Page(figure.picture)
     names = [text for text in page.said("text") if text in lines]
     assert names == ["a", "b <i>", "c"] * 2

@@ -12,6 +12,8 @@ CARDS = {
     "multilabel": {"width": 5},
     "ranking": {"entities": 12, "groups": 2},
     "recommendation": {"entities": 42, "groups": 3},
+    "links": {"entities": 12, "groups": 2},
+    "triples": {"entities": 12, "groups": 2, "triples": 40},
     "pointing": {"choices": 4, "points_at": "dots"},
     "matching": {"choices": 3, "words": 7},
     "words": {"vocabulary": 6, "end": 1},
@@ -20,8 +22,8 @@ CARDS = {
 }
 OUTPUTS = {  # of one example
     "classification": (4,), "vector": (3,), "multilabel": (5,), "ranking": (12,),
-    "recommendation": (42,), "pointing": (4,), "matching": (3,), "words": (5, 6),
-    "picture": (4, 5, 1), "sound": (6, 3),
+    "recommendation": (42,), "links": (12,), "triples": (12,), "pointing": (4,), "matching": (3,),
+    "words": (5, 6), "picture": (4, 5, 1), "sound": (6, 3),
 }  # fmt: skip
 
 
@@ -56,6 +58,18 @@ def columns(name, n, rng):
             "label_filter": np.packbits(rng.random((n, 42)) < 0.2, axis=1),
             "label_group": rng.integers(3, size=n),
         },
+        "links": lambda: (
+            columns("ranking", n, rng)
+            | {"label_answers": list(np.packbits(rng.random((n, 12)) < 0.2, axis=1))}
+        ),
+        "triples": lambda: (
+            columns("links", n, rng)
+            | {
+                "label_true": rng.integers(2, size=n),
+                "label_role": rng.integers(1, 4, size=n),
+                "label_place": np.arange(n),
+            }
+        ),
         "pointing": lambda: {"label": rng.integers(4, size=n)},
         "matching": lambda: {
             "label": rng.integers(3, size=n),

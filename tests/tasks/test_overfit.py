@@ -18,6 +18,9 @@ HEADS = {  # task, head: (fields of the head, the loss after STEPS)
     ("vector", "pooled"): ({}, 1e-3),
     ("multilabel", "pooled"): ({}, 0.05),
     ("ranking", "pooled"): ({}, 0.05),
+    ("links", "complex"): (SMALL, 0.05),
+    ("links", "distmult"): (SMALL, 0.05),
+    ("links", "transe"): (SMALL, 0.05),
     ("pointing", "pointer"): ({"hidden": 16}, 0.05),
     ("matching", "matching"): (SMALL | {"embed": 8}, 0.05),
     ("words", "lstm"): (SMALL | {"embed": 8}, 0.1),
@@ -33,6 +36,8 @@ def batch_of(name, task):
     columns = examples.columns(name, B, rng)
     if name == "picture":
         columns["label"] = [255 * (pixels > 127) for pixels in columns["label"]]  # no grey
+    if name == "links":  # one answer a question
+        columns["label_answers"] = [np.zeros(2, np.uint8)] * B
     if name == "matching":  # no two candidates alike
         columns["candidates"] = [[[2 + k, 2 + (b + k) % 4, 1] for k in range(3)] for b in range(B)]
     inputs = {"dots": rng.normal(size=(B, 4, 3)), "tone": rng.normal(size=(B, 6))}

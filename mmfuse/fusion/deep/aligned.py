@@ -115,20 +115,22 @@ class Contrast(nn.Module):
         start = nn.initializers.constant(-math.log(0.07))
         # In float32 throughout: at a small temperature the logits are large.
         inverse = jnp.exp(self.param("log_inverse_temperature", start, ()).astype(jnp.float32))
-        u = {m: _unit(dense(self.features, x, m)(x)) for m, x in vectors.items()}
+        u = {m: unit(dense(self.features, x, m)(x)) for m, x in vectors.items()}
         losses = [
-            _paired(inverse * u[main] @ u[m].T, present[main] & present[m]) for m in u if m != main
+            paired_contrast(inverse * u[main] @ u[m].T, present[main] & present[m])
+            for m in u
+            if m != main
         ]
         return sum(losses) / len(losses)
 
 
-def _unit(x: Array) -> Array:
+def unit(x: Array) -> Array:
     """Rows of length one, in float32; the small number keeps the gradient of a zero row finite."""
     x = x.astype(jnp.float32)
     return x * jax.lax.rsqrt(jnp.sum(x**2, axis=-1, keepdims=True) + 1e-12)
 
 
-def _paired(logits: Array, pair: Array) -> Array:
+def paired_contrast(logits: Array, pair: Array) -> Array:
     """``[B, B], [B] -> [B]``: cross-entropy of the diagonal in rows and columns, over the pairs."""
     both = pair[:, None] & pair[None]
     logits = jnp.where(both, logits, -jnp.inf)

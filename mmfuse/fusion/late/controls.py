@@ -54,12 +54,7 @@ class Unimodal(nn.Module):
 
     def reads(self, modalities: tuple[str, ...]) -> tuple[str, ...]:
         """The one modality that is read; raises InputError if it is not among ``modalities``."""
-        if self.modality not in modalities:
-            raise InputError(
-                f"fusion.modality='{self.modality}' is not a modality of this data"
-                f"; allowed: {', '.join(sorted(modalities))}{nearest(self.modality, modalities)}"
-            )
-        return (self.modality,)
+        return one_modality(self.modality, modalities)
 
     @nn.compact
     def __call__(self, tokens: dict[str, Array], masks: dict[str, Array], *, train: bool) -> Fused:
@@ -69,6 +64,47 @@ class Unimodal(nn.Module):
         present = masks[m].any(axis=(1, 2))
         vector = VectorMLP(self.features, name=m)(masked_mean(tokens[m], masks[m], axis=(1, 2)))
         return one_token(vector * present[:, None].astype(vector.dtype), present)
+
+
+class Identity(nn.Module):
+    """One modality as it is (the control where a head has a model of that modality itself).
+
+    ``f = mean over the tokens of m``, without a parameter, as wide as the tokens of ``modality``.
+    The other modalities are not read. An absent modality gives a zero token that is masked.
+
+    Limits: what one modality holds, and of that no timing, as it reads a masked mean.
+
+    Cost: O(D) time and memory per example.
+
+    Shapes: ``{m: [B, T, S, D_m]} -> [B, 1, 1, D_m]``.
+
+    Raises:
+      InputError: the batch has no modality of this name.
+    """
+
+    modality: str
+
+    def reads(self, modalities: tuple[str, ...]) -> tuple[str, ...]:
+        """The one modality that is read; raises InputError if it is not among ``modalities``."""
+        return one_modality(self.modality, modalities)
+
+    @nn.compact
+    def __call__(self, tokens: dict[str, Array], masks: dict[str, Array], *, train: bool) -> Fused:
+        """See the class."""
+        del train
+        (m,) = self.reads(names(tokens))
+        mean = masked_mean(tokens[m], masks[m], axis=(1, 2))
+        return one_token(mean, masks[m].any(axis=(1, 2)))
+
+
+def one_modality(modality: str, modalities: tuple[str, ...]) -> tuple[str, ...]:
+    """The modality alone; raises InputError if it is not among ``modalities``."""
+    if modality not in modalities:
+        raise InputError(
+            f"fusion.modality='{modality}' is not a modality of this data"
+            f"; allowed: {', '.join(sorted(modalities))}{nearest(modality, modalities)}"
+        )
+    return (modality,)
 
 
 class LateAverage(nn.Module):
