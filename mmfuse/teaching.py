@@ -10,12 +10,12 @@ import numpy as np
 
 from mmfuse.ablation import Ablation, Row
 from mmfuse.build import Built, build_model
+from mmfuse.compression import Teacher
 from mmfuse.data.loader import Dataset
 from mmfuse.errors import InputError
 from mmfuse.model import model_inputs
 from mmfuse.processes import told
 from mmfuse.restored import params_of, row_of
-from mmfuse.train import Teacher
 from mmfuse.workdir import Workdir
 
 

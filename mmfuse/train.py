@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -21,10 +21,10 @@ import optax
 
 from mmfuse import optim
 from mmfuse.compression import NONE as UNCOMPRESSED
-from mmfuse.compression import Compression
+from mmfuse.compression import Compression, Teacher
 from mmfuse.errors import InputError
 from mmfuse.model import model_inputs
-from mmfuse.objectives.apply import NONE, PARAMS, Objectives
+from mmfuse.objectives.apply import NONE, Objectives, on_model
 from mmfuse.tasks import AUXILIARY, Sums, Task
 from mmfuse.transforms import Transform
 from mmfuse.transforms.apply import EVALUATION, apply, places
@@ -74,15 +74,6 @@ class TrainState:
     diverged_at: jax.Array
     objectives: Any = flax.struct.field(default_factory=dict)
     teacher: Any = flax.struct.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class Teacher:
-    """A finished row that another learns from: its model, and its parameters, leaves [R, ...]."""
-
-    model: nn.Module
-    params: Any
-    sha256: tuple[str, ...]  # of the files of the parameters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -301,12 +292,6 @@ class Program:
         if axis_name is not None:
             outputs = jax.lax.all_gather(outputs, axis_name, axis=1, tiled=True)
         return _psum(sums, axis_name), outputs
-
-
-def on_model(change: Callable[[Any], Any], params: Any) -> Any:
-    """``params`` with those of the model changed; what objectives have beside them stays."""
-    model = {name: tree for name, tree in params.items() if name != PARAMS}
-    return change(model) | {name: params[name] for name in params if name == PARAMS}
 
 
 def _psum(tree, axis_name: str | None):

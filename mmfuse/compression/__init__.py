@@ -11,13 +11,13 @@ import dataclasses
 from typing import Any
 
 from mmfuse.compression.base import NO_FACTS, NONE, Compression, Facts
-from mmfuse.compression.distil import Distil
+from mmfuse.compression.distil import Distil, Teacher
 from mmfuse.compression.int8 import Int8, Int8Aware
 from mmfuse.compression.low_rank import LowRank
 from mmfuse.compression.pruning import Channels, Prune, PruneInt8
 from mmfuse.errors import InputError, listed, nearest
 
-__all__ = ["COMPRESSIONS", "NONE", "Compression", "Distil", "Facts", "build_compression"]
+__all__ = ["COMPRESSIONS", "NONE", "Compression", "Distil", "Facts", "Teacher", "build_compression"]
 
 COMPRESSIONS: dict[str, type[Compression]] = {
     "prune": Prune,

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from mmfuse.compression.base import Compression
 from mmfuse.errors import InputError
 from mmfuse.transforms.base import number
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """A finished row that another learns from: its model, and its parameters, leaves [R, ...]."""
+
+    model: nn.Module
+    params: Any
+    sha256: tuple[str, ...]  # of the files of the parameters
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

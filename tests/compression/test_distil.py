@@ -10,11 +10,10 @@ import pytest
 
 from mmfuse.build import _compression as compression_of
 from mmfuse.build import build
-from mmfuse.compression import build_compression
+from mmfuse.compression import Teacher, build_compression
 from mmfuse.errors import InputError
 from mmfuse.model import model_inputs
 from mmfuse.tasks import Regression
-from mmfuse.train import Teacher
 from tests import tiny
 
 ENTRY = {"name": "distil", "teacher": "concat", "temperature": 3.0, "weight": 0.7}
