@@ -1,7 +1,7 @@
 """Asks finished runs: do you use all modalities, how much noise do you bear, what do you look at?
 
     python -m experiments.probe --workdir=DIR [--rows=REGEX]
-        [--what=modalities,noise,missing,attention,latency] [--into=FILE]
+        [--what=modalities,noise,missing,attention,samples,latency] [--into=FILE]
         [--examples=256] [--drawn=2] [--repeats=20] [--raw_data=FOLDER] [--data_dir=FOLDER]
 
 --what: a list of
@@ -11,11 +11,13 @@
   missing      test score against the probability that a modality, or each of its steps, is absent
   attention    which words, frames and patches a row attends to, and which its output is attributed
                to (integrated gradients); whether deleting these hurts more than deleting others
+  samples      pictures, sounds and texts that a row generates, beside the true ones; for tasks that
+               generate, and seen in the report
   latency      seconds of a forward pass at batch sizes 1 to 512
 
 Results go to DIR/probes/*.json; a table of them is printed, or written into FILE. The clean score
 must be that of the record. The test split is opened once per row, and that is logged beside the
-scores; attention uses validation examples. No config is needed: the workdir knows.
+scores; attention and samples use validation examples. No config is needed: the workdir knows.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ import jax
 import numpy as np
 
 from experiments import cli, probe_entries
+from experiments.probe_samples import generates, samples_entry
 from experiments.probe_views import draw
 from experiments.table import insert
 from mmfuse import probes
@@ -59,10 +62,12 @@ def _parser() -> cli.Parser:
     parser = cli.Parser(prog="experiments.probe", description=__doc__)
     parser.add_argument("--workdir", required=True, help="what experiments.ablate has filled")
     parser.add_argument("--rows", default="", help="only rows whose name matches this regex")
-    parser.add_argument("--what", default=",".join(probes.WHATS), help="a list, by commas")
+    parser.add_argument("--what", default="", help="a list, by commas; all that apply")
     parser.add_argument("--into", help="a text file for the table")
     parser.add_argument("--examples", type=int, default=256, help="validation, for faithfulness")
-    parser.add_argument("--drawn", type=int, default=2, help="examples whose maps are drawn")
+    parser.add_argument(
+        "--drawn", type=int, default=2, help="examples whose maps, or samples, are drawn"
+    )
     parser.add_argument("--repeats", type=int, default=20, help="of every timed call")
     parser.add_argument("--raw_data", help="folder of upstream files (or MMFUSE_RAW_DATA)")
     parser.add_argument("--data_dir", help="where prepared datasets lie (or TFDS_DATA_DIR)")
@@ -74,10 +79,10 @@ def main(argv: list[str]) -> int:
     args, overrides = cli.parse(_parser(), argv)
     if overrides:
         raise InputError(f"unknown flag '--config.{overrides[0][0]}': the workdir has its config")
-    whats = _whats(args.what)
     for name, low in (("examples", 1), ("drawn", 0), ("repeats", 1)):
         if getattr(args, name) < low:
             raise InputError(f"--{name} must be at least {low}, got {getattr(args, name)}")
+    whats = _whats(args.what)
     workdir = Workdir(args.workdir)
     ablation = restore_ablation(workdir)
     records = _chosen(finished_records(workdir), args.rows)
@@ -88,6 +93,8 @@ def main(argv: list[str]) -> int:
     prepare(builder)
     dataset = Dataset(builder, data["preprocess"], resident_bytes=data["resident_bytes"])
     check_data(workdir, dataset)
+    if not args.what and not generates(dataset.task):
+        whats = tuple(what for what in whats if what != "samples")
     devices = Devices("jit", 1, cli.use_compilation_cache())
     with Lock(workdir.path):
         probe = Probe(workdir, ablation, dataset, devices, args)
@@ -103,13 +110,15 @@ def main(argv: list[str]) -> int:
 
 
 def _whats(given: str) -> tuple[str, ...]:
+    if not given:
+        return probes.WHATS
     whats = tuple(part for part in given.split(",") if part)
+    if not whats:
+        raise InputError(f"--what is empty; allowed: {', '.join(probes.WHATS)}")
     for what in whats:
         if what not in probes.WHATS:
             hint = nearest(what, probes.WHATS)
             raise InputError(f"--what has no '{what}'{hint}; allowed: {', '.join(probes.WHATS)}")
-    if not whats:
-        raise InputError(f"--what is empty; allowed: {', '.join(probes.WHATS)}")
     return whats
 
 
@@ -165,6 +174,11 @@ class Probe:
                 task = self.dataset.card["task"]
                 print(f"{row.name}: no attention, a task '{task}' has no single score of an "
                       "example that could be explained", flush=True)  # fmt: skip
+            if "samples" in whats and generates(row.built.program.task):
+                self._samples(row)
+            elif "samples" in whats:
+                task = self.dataset.card["task"]
+                print(f"{row.name}: no samples, a task '{task}' generates nothing", flush=True)
         if "latency" in whats:
             self._latency(restored)
 
@@ -217,6 +231,12 @@ class Probe:
                   "examples": int(sum(np.sum(b["weight"]) for b in batches))}  # fmt: skip
         self._write("attention", row, entry)
 
+    def _samples(self, row: Finished) -> None:
+        few = min(self.args.drawn, self.dataset.sizes["valid"])
+        batch = next(self.dataset.eval_batches("valid", max(few, 1)))
+        batch = jax.device_get(self.changes(CLEAN, batch))
+        self._write("samples", row, samples_entry(row, self.dataset, batch, few))
+
     def _latency(self, rows: list[Finished]) -> None:
         calls = [call for row in rows for call in forward_calls(row, self.dataset, self.devices)]
         times = _grouped(take_turns(calls, self.args.repeats), len(calls) // len(rows))
@@ -224,7 +244,8 @@ class Probe:
             self._write("latency", row, probe_entries.latency_entry(seconds) | self._machine())
 
     def _write(self, what: str, row: Finished, entry: dict) -> None:
-        facts = {"attention": self.facts | {"split": "valid"}, "latency": {}}
+        valid = self.facts | {"split": "valid"}
+        facts = {"attention": valid, "samples": valid, "latency": {}}
         probes.write_row(
             self.workdir,
             what,

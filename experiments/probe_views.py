@@ -36,7 +36,7 @@ def draw(dataset: Dataset, row: Finished, found: Explained, few: int) -> list[di
     for place in range(few):
         example = {m: (columns[m][place], batch["inputs"][m][place], batch["masks"][m][place])
                    for m in row.built.reads}  # fmt: skip
-        views = {m: _View(dataset.preprocessors[m], *parts) for m, parts in example.items()}
+        views = {m: View(dataset.preprocessors[m], *parts) for m, parts in example.items()}
         identity = columns["id"][place] if "id" in columns else str(place)
         drawn.append(
             {
@@ -79,7 +79,7 @@ def _pieces(views: dict, row: Finished, found: Explained, place: int) -> list[di
     return pieces
 
 
-def _piece(view: _View, modality: str, weights: np.ndarray) -> dict[str, Any]:
+def _piece(view: View, modality: str, weights: np.ndarray) -> dict[str, Any]:
     return {"modality": modality, **view.draw(weights)}
 
 
@@ -99,17 +99,17 @@ def _matrices(found: Explained, place: int) -> list[dict[str, Any]]:
     return matrices
 
 
-class _View:
-    """One modality of one example, onto which weights [T, S] of its tokens are drawn."""
+class View:
+    """One modality of one example, onto which weights [T, S] of its tokens are drawn, or none."""
 
     def __init__(self, preprocessor: Any, raw: Any, x: np.ndarray, mask: np.ndarray):
         self.x, self.mask, self.kind = x, mask, kind(x, mask)
         self.words, self.picture = None, x
         if isinstance(preprocessor, Text):
-            words = _after(preprocessor, raw, "cut")
+            words = after(preprocessor, raw, "cut")
             self.words = [preprocessor.vocabulary.readable(word) for word in words]
         elif isinstance(preprocessor, Picture) and mask.any():  # sharper than what the model gets
-            self.picture = _after(preprocessor, raw, "crop", "decode")
+            self.picture = after(preprocessor, raw, "crop", "decode")
 
     def draw(self, weights: np.ndarray) -> dict[str, Any]:
         """The weights, and the picture that they lie upon."""
@@ -120,21 +120,30 @@ class _View:
         if self.kind not in ("picture", "frames"):
             return {"kind": "vector", **said}
         if self.kind == "picture":
-            pixels, grid = _pixels(self.picture), _grid(weights, self.picture.shape[:2])
+            pixels, grid = pixels_of(self.picture), _grid(weights, self.picture.shape[:2])
         else:
             pixels, grid = heat(self.x), weights.T[::-1]
-        png, size = _png(_overlaid(pixels, grid))
         name = "picture" if self.kind == "picture" else "spectrogram"
-        return {"kind": name, "png": png, "width": size[0], "height": size[1], **said}
+        return {"kind": name, **png(_overlaid(pixels, grid)), **said}
+
+    def plain(self) -> dict[str, Any]:
+        """The example without weights; of what has no picture, its size."""
+        if self.words is not None:
+            return {"kind": "text", "text": " ".join(self.words)}
+        if self.kind == "picture":
+            return {"kind": "picture", **png(enlarged(pixels_of(self.picture)))}
+        if self.kind == "frames":
+            return {"kind": "spectrogram", **png(enlarged(heat(self.x)))}
+        return {"kind": "text", "text": f"{self.x.size} numbers"}
 
 
-def _after(preprocessor: Any, raw: Any, *stages: str) -> Any:
+def after(preprocessor: Any, raw: Any, *stages: str) -> Any:
     """The value of one raw example after the first of these stages that the preprocessor has."""
     values = {name: value for name, value, _ in preprocessor.steps(raw)}
     return next(values[stage] for stage in stages if stage in values)
 
 
-def _pixels(x: np.ndarray) -> np.ndarray:
+def pixels_of(x: np.ndarray) -> np.ndarray:
     """A picture [H, W, C] of any numbers as uint8 RGB, from its least to its largest value."""
     x = x.astype(np.float32)
     low, high = x.min(), x.max()
@@ -154,10 +163,8 @@ def _grid(weights: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def _overlaid(pixels: np.ndarray, grid: np.ndarray) -> Image.Image:
     """The picture in grey under the grid's colours: the largest weight is opaque, zero is clear."""
-    height, width = pixels.shape[:2]
-    scale = SIDE / max(height, width)
-    size = (max(8, round(width * scale)), max(8, round(height * scale)))
-    grey = Image.fromarray(pixels).convert("L").convert("RGB").resize(size, Image.NEAREST)
+    grey = enlarged(pixels).convert("L").convert("RGB")
+    size = grey.size
     largest = np.abs(grid).max()
     strength = np.abs(grid) / largest if largest > 0 else np.zeros_like(grid)
     colours = np.where((grid >= 0)[..., None], FOR, AGAINST)
@@ -168,11 +175,20 @@ def _overlaid(pixels: np.ndarray, grid: np.ndarray) -> Image.Image:
     return Image.composite(tint, grey, alpha)
 
 
-def _png(picture: Image.Image) -> tuple[str, tuple[int, int]]:
-    """Base64 of a PNG of 64 colours: a report holds hundreds of them."""
+def enlarged(pixels: np.ndarray) -> Image.Image:
+    """uint8 [H, W, 3] with a longer side of ``SIDE`` pixels."""
+    height, width = pixels.shape[:2]
+    scale = SIDE / max(height, width)
+    size = (max(8, round(width * scale)), max(8, round(height * scale)))
+    return Image.fromarray(pixels).resize(size, Image.NEAREST)
+
+
+def png(picture: Image.Image) -> dict[str, Any]:
+    """A PNG of 64 colours in base64, for a report holds hundreds of them; and its size."""
     file = io.BytesIO()
     picture.quantize(64).save(file, "PNG", optimize=True)
-    return base64.b64encode(file.getvalue()).decode(), picture.size
+    width, height = picture.size
+    return {"png": base64.b64encode(file.getvalue()).decode(), "width": width, "height": height}
 
 
 def _said(weights: np.ndarray) -> str:

@@ -60,6 +60,8 @@ MEASURES = {
     "ndcg20": Measure("NDCG@20", digits=3),
     "perplexity": Measure("Perplexity", higher=False, digits=2),
     "word_accuracy": Measure("Word accuracy", scale=100, digits=2),
+    "exact": Measure("Exact texts", scale=100, digits=2),
+    "recognised": Measure("Recognised", scale=100, digits=2),
     "loss": Measure("Loss", higher=False),
 }
 

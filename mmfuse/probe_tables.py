@@ -118,6 +118,26 @@ def _attention(content: Mapping[str, Any], order: Sequence[str]) -> Iterator[str
     yield ""
 
 
+def _samples(content: Mapping[str, Any], order: Sequence[str]) -> Iterator[str]:
+    lines, titles = [], {}
+    for row, entry in _in_order(content, order):
+        for sample in entry["samples"]:
+            pieces = [sample["true"], *sample["made"]]
+            cells = {"Example": sample["id"]} | {p["said"]: _told(p) for p in pieces}
+            titles |= dict.fromkeys(cells)
+            lines.append((row, cells))
+    yield "**What is generated: texts, and what the judge reads; pictures and sounds: the report**"
+    yield ""
+    yield from _table(list(titles), lines)
+
+
+def _told(piece: Mapping[str, Any]) -> str:
+    """The text, or what the judge reads."""
+    if piece["kind"] == "text":
+        return piece["text"] or "(nothing)"
+    return f"read as {piece['read']}" if "read" in piece else piece["kind"]
+
+
 def _latency(content: Mapping[str, Any], order: Sequence[str]) -> Iterator[str]:
     lines, of_machine = [], {}
     for row, entry in _in_order(content, order):
@@ -143,7 +163,7 @@ def _latency(content: Mapping[str, Any], order: Sequence[str]) -> Iterator[str]:
 
 
 TABLES = {"modalities": _modalities, "noise": _curves, "missing": _curves,
-          "attention": _attention, "latency": _latency}  # fmt: skip
+          "attention": _attention, "samples": _samples, "latency": _latency}  # fmt: skip
 
 
 def _in_order(content: Mapping[str, Any], order: Sequence[str]) -> list[tuple[str, dict]]:

@@ -23,8 +23,9 @@ from mmfuse.stats import paired, summary
 from mmfuse.workdir import Workdir
 
 FORMAT = 1
-WHATS = ("modalities", "noise", "missing", "attention", "latency")
+WHATS = ("modalities", "noise", "missing", "attention", "samples", "latency")
 EXPLAINED = ("classification", "regression", "sentiment")  # tasks with one score of an example
+GENERATED = ("picture", "sound", "words")  # tasks of which there are samples
 MACHINE = ("device", "cores", "repeats")  # where and how a row's latency was measured
 SEEDS = 3  # of a verdict: with two, the t-interval has one degree of freedom
 LINES = (

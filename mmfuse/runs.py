@@ -56,9 +56,7 @@ def references(card: dict, modalities: tuple[str, ...], metric: str) -> list[dic
     """Known values for the table's last rows: those of the card's ``references``, which its builder
     computed from the data, chance, and the optimum where the data has one.
     """
-    noted, optima = list(card.get("references", [])), card.get("optima", {})
-    if metric != "accuracy" or not optima:
-        return noted
+    noted, optima = list(card.get("references", [])), _optima(card, metric)
     full = "+".join(sorted(modalities))
     names = {"chance": "chance (most frequent class)", full: f"Bayes optimum ({full})"}
     names[f"{full} (pooled)"] = f"Bayes optimum ({full}), pooled over time"
@@ -67,6 +65,11 @@ def references(card: dict, modalities: tuple[str, ...], metric: str) -> list[dic
         for key, name in names.items()
         if key in optima
     ]
+
+
+def _optima(card: dict, metric: str) -> dict[str, float]:
+    """The card's ``optima``, if they are of this metric: of ``optima_of``, or the accuracy."""
+    return card.get("optima", {}) if metric == card.get("optima_of", "accuracy") else {}
 
 
 def finish(
@@ -143,7 +146,9 @@ def _of_row(setting: Setting, built: Built, seeds: tuple[int, ...]) -> dict[str,
         "flops_per_example": built.flops,
         "budget_missed": built.row.budget_missed,
         "reads": list(built.reads),
-        "reference_row": setting.dataset.card.get("optima", {}).get("+".join(built.reads)),
+        "reference_row": _optima(setting.dataset.card, setting.ablation.metric).get(
+            "+".join(built.reads)
+        ),
         "memory": {"activation_bytes_per_example": built.activation_bytes},
         "fusion_sha256": sha256_file(inspect.getfile(type(built.model.fusion))),
         "replica_width": len(seeds),

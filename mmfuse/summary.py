@@ -29,6 +29,7 @@ COLUMNS = (  # shown where the task has them
     "acc2_has0", "f1_has0", "acc2_non0", "f1_non0", "acc7",
     "r2", "nll", "frame_accuracy", "recall1", "recall1_uncorrelated", "recall1_success_only",
     "recall20", "ndcg20", "mrr", "hits1", "hits3", "hits10", "perplexity", "word_accuracy",
+    "recognised",
 )  # fmt: skip
 STORED = ("size_bytes", "sparsity", "effective_flops")  # fields of records, and of a row
 CLOCKS = ("train_seconds", "exported_bytes", "latency_seconds")  # likewise, of their clocks

@@ -26,6 +26,7 @@ FORMS = {  # more than the default form of a dataset
     "easy_vqa": [FEW],
     "helpdesk": [{"variant": "mixed", **FEW}],
     "onecommon": [{}, {"view": "picture"}, {"task": "response"}, {"task": "generation"}],
+    "digit_stream": [FEW | {"target": target} for target in ("class", "image", "sound", "word")],
     "maec": [{}, {"target": "words", "history": 0}],
     "polymusic": [{}, {"corpus": "nottingham", "history": 2, "every": 16}],
     "waimai_10k": [{}, {"form": "upstream"}],

@@ -53,7 +53,18 @@ ARGUMENTS = {  # a config that is not named here is tried without one
     "recommendation": ["", "u1", "items3", "top", "smoke"],
     "knowledge_graph": ["", "zh", "movie", "cold", "classification", "smoke"],
     "sentiment": ["", "mosi", "video", "mvsa", "emodb", "reviews", "smoke"],
-    "next_step": ["", "jsb", "nottingham", "calls", "words", "smoke"],
+    "next_step": [
+        "",
+        "jsb",
+        "nottingham",
+        "calls",
+        "words",
+        "digits",
+        "digits-image",
+        "digits-sound",
+        "digits-word",
+        "smoke",
+    ],
 }
 RAW = (
     avmnist_files,

@@ -6,7 +6,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from experiments.probe_views import AGAINST, FOR, SIDE, _grid, _View
+from experiments.probe_views import AGAINST, FOR, SIDE, View, _grid
 from mmfuse.data.preprocess import Picture, Text
 
 
@@ -17,7 +17,7 @@ def opened(piece):
 def test_words_keep_their_weights_and_padding_has_none():
     text = Text(length=5, min_count=1, stop_words=False).fit(["my parcel is late", "late again"])
     x, mask = text(["late parcel again"])
-    found = _View(text, "late parcel again", x[0], mask[0]).draw(np.array([[0.1], [0.7], [0.2], [0], [0]]))  # noqa: E501  # fmt: skip
+    found = View(text, "late parcel again", x[0], mask[0]).draw(np.array([[0.1], [0.7], [0.2], [0], [0]]))  # noqa: E501  # fmt: skip
     assert found == {
         "kind": "words", "words": ["late", "parcel", "again"], "weights": [0.1, 0.7, 0.2],
     }  # fmt: skip
@@ -26,7 +26,7 @@ def test_words_keep_their_weights_and_padding_has_none():
 def test_patches_lie_where_they_are_in_the_picture():
     """Four patches, row by row: the one above right is red, the one below left blue."""
     x = np.zeros((16, 16, 1), np.float32)
-    found = _View(None, None, x, np.ones(1, bool)).draw(np.array([[0, 1.0, -1.0, 0]]))
+    found = View(None, None, x, np.ones(1, bool)).draw(np.array([[0, 1.0, -1.0, 0]]))
     pixels = opened(found)
     assert (found["kind"], found["width"], found["height"]) == ("picture", SIDE, SIDE)
     near, far = SIDE // 4, 3 * SIDE // 4
@@ -42,7 +42,7 @@ def test_a_picture_is_drawn_as_it_was_cut_and_before_it_was_made_small():
     raw[:, 20:40], raw[:, 60:] = 255, 255  # the central square is white on its left half
     picture = Picture(size=4, crop="centre").fit([raw])
     x, mask = picture([raw])
-    found = _View(picture, raw, x[0], mask[0]).draw(np.zeros((1, 4)))
+    found = View(picture, raw, x[0], mask[0]).draw(np.zeros((1, 4)))
     pixels = opened(found)
     assert (found["width"], found["height"]) == (SIDE, SIDE)
     assert pixels[:, : SIDE // 2 - 2].min() == 255 and pixels[:, SIDE // 2 + 2 :].max() == 0
@@ -58,7 +58,7 @@ def test_time_runs_to_the_right_and_low_bands_are_below():
     x = np.zeros((20, 8), np.float32)
     weights = np.zeros((5, 2))
     weights[4, 0] = 1  # the last step, the lower half of the bands
-    found = _View(None, None, x, np.ones(20, bool)).draw(weights)
+    found = View(None, None, x, np.ones(20, bool)).draw(weights)
     pixels = opened(found)
     assert found["kind"] == "spectrogram"
     height, width = pixels.shape[:2]
@@ -69,8 +69,8 @@ def test_time_runs_to_the_right_and_low_bands_are_below():
 
 
 def test_nothing_to_see_is_no_division_by_zero():
-    found = _View(None, None, np.ones((4, 4, 3), np.float32), np.ones(1, bool)).draw(np.zeros((1, 4)))  # noqa: E501  # fmt: skip
+    found = View(None, None, np.ones((4, 4, 3), np.float32), np.ones(1, bool)).draw(np.zeros((1, 4)))  # noqa: E501  # fmt: skip
     assert opened(found).std() == 0
-    vector = _View(None, None, np.ones(7, np.float32), np.ones(1, bool)).draw(np.array([[0.5]]))
+    vector = View(None, None, np.ones(7, np.float32), np.ones(1, bool)).draw(np.array([[0.5]]))
     assert vector == {"kind": "vector", "weights": [[0.5]],
                       "alt": "1 steps of 1 places; largest step 1 place 1: 0.5"}  # fmt: skip

@@ -107,6 +107,9 @@ def test_references_are_bounds_of_the_accuracy_only():
     assert [r["value"] for r in references(card, ("a",), "accuracy")] == [0.1, 0.3]
     assert references(card, ("a", "b"), "f1_macro") == []
     assert references({}, ("a", "b"), "accuracy") == []
+    other = card | {"optima_of": "exact"}
+    assert references(other, ("a",), "accuracy") == []
+    assert [r["value"] for r in references(other, ("a",), "exact")] == [0.1, 0.3]
 
 
 def test_references_of_the_builder_come_with_any_metric():

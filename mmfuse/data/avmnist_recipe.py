@@ -79,13 +79,17 @@ def clip_pool(clips: list[Clip], protocol: str, split: str) -> list[Clip]:
 
 def pair(labels: np.ndarray, pool: list[Clip], rng: np.random.Generator) -> np.ndarray:
     """Returns for every label the place in ``pool`` of a random clip of that digit, int [N]."""
+    return places(labels, np.array([clip.digit for clip in pool]), rng)
+
+
+def places(labels: np.ndarray, digits: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns for every label [N] a random place in ``digits`` [P] that holds it, int [N]."""
     uniform = rng.random(len(labels))
-    digits = np.array([clip.digit for clip in pool])
     chosen = np.empty(len(labels), int)
     for digit in np.unique(labels):
         of_digit = np.flatnonzero(digits == digit)
         if not of_digit.size:
-            raise InputError(f"avmnist: the pool of {len(pool)} clips has none of digit {digit}")
+            raise InputError(f"a pool of {len(digits)} has none of digit {digit}")
         rows = labels == digit
         chosen[rows] = of_digit[(uniform[rows] * of_digit.size).astype(int)]
     return chosen

@@ -23,6 +23,7 @@ from mmfuse.data.banking77 import Banking77
 from mmfuse.data.builder import RawBuilder
 from mmfuse.data.codex_s import CodexS
 from mmfuse.data.cub_image_text import CubImageText
+from mmfuse.data.digit_stream import DigitStream
 from mmfuse.data.easy_vqa import EasyVqa
 from mmfuse.data.emodb import Emodb
 from mmfuse.data.helpdesk import Helpdesk
@@ -54,6 +55,7 @@ DATASETS = {
     "onecommon": Onecommon,
     "maec": Maec,
     "polymusic": Polymusic,
+    "digit_stream": DigitStream,
     "waimai_10k": Waimai10k,
     "codex_s": CodexS,
     "movie_kg": MovieKg,

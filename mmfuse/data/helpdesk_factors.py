@@ -139,11 +139,6 @@ def pooled(table: np.ndarray) -> np.ndarray:
     return np.einsum("yait,na,mt->ynim", table, counts, counts, optimize=True)
 
 
-def pooled_bayes_accuracy(table: np.ndarray, subset: tuple[str, ...]) -> float:
-    """The best reachable accuracy from ``subset`` without timing."""
-    return bayes_accuracy(pooled(table), subset)
-
-
 def additive_accuracy(table: np.ndarray) -> float:
     """Accuracy of the additive model ``softmax(g_audio + g_image + g_text)`` at its optimum.
 
@@ -181,9 +176,15 @@ def optima(variant: str) -> dict[str, float]:
     `` (pooled)`` where only counts over time are kept.
     """
     table = joint(variant)
+    scores = bayes_accuracies(table)
+    if variant == "temporal":
+        scores |= {f"{k} (pooled)": v for k, v in bayes_accuracies(pooled(table)).items()}
+        del scores["chance (pooled)"]
+    return scores
+
+
+def bayes_accuracies(table: np.ndarray) -> dict[str, float]:
+    """Bayes accuracy of every subset of modalities, and of none as ``chance``."""
     subsets = [s for n in range(1, len(MODALITIES) + 1) for s in combinations(MODALITIES, n)]
     scores = {"chance": bayes_accuracy(table, ())}
-    scores |= {"+".join(s): bayes_accuracy(table, s) for s in subsets}
-    if variant == "temporal":
-        scores |= {f"{'+'.join(s)} (pooled)": pooled_bayes_accuracy(table, s) for s in subsets}
-    return scores
+    return scores | {"+".join(s): bayes_accuracy(table, s) for s in subsets}

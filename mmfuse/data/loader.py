@@ -49,7 +49,7 @@ class Dataset:
     def __init__(self, builder, preprocess: dict[str, dict], *, resident_bytes: int):
         self._builder = builder
         self.card = dict(builder.info.metadata)
-        self.task = make_task(self.card)
+        self.task = make_task(self.card, builder.data_path)
         self.modalities = tuple(sorted(preprocess))
         self.sizes = {
             split: builder.info.splits[split].num_examples for split in builder.info.splits

@@ -10,9 +10,16 @@ from mmfuse.decoders.links import ComplEx, DistMult, Regularised, TransE, tie
 from mmfuse.decoders.picture import PictureCNN
 from mmfuse.decoders.pointer import MatchingHead, PointerHead
 from mmfuse.decoders.pooled import PooledHead
-from mmfuse.decoders.sequence import LSTMSound, LSTMWords, TransformerSound, TransformerWords
+from mmfuse.decoders.sequence import (
+    LSTMSound,
+    LSTMWords,
+    RecurrentSound,
+    TransformerSound,
+    TransformerWords,
+)
 
 __all__ = [
     "ComplEx", "DistMult", "LSTMSound", "LSTMWords", "MatchingHead", "PictureCNN", "PointerHead",
-    "PooledHead", "Regularised", "TransE", "TransformerSound", "TransformerWords", "tie",
+    "PooledHead", "RecurrentSound", "Regularised", "TransE", "TransformerSound",
+    "TransformerWords", "tie",
 ]  # fmt: skip

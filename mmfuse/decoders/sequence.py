@@ -91,8 +91,12 @@ class _Words(nn.Module):
 
 
 class _Sound(nn.Module):
-    """The next frame, ``W y_t + b`` of ``core`` over frames."""
+    """The next frame, ``W y_t + b`` of ``core`` over frames.
 
+    With ``feedback`` it is given the true beginning of what it is to make.
+    """
+
+    feedback = True
     bands: int
     features: int = 128
 
@@ -149,3 +153,20 @@ class LSTMSound(_LSTMCore, _Sound):
 
 class TransformerSound(_TransformerCore, _Sound):
     """The next frame, ``W y_t + b`` of an ``AttendingTransformer`` over frames."""
+
+
+class RecurrentSound(_LSTMCore, _Sound):
+    """All frames from the fused tokens alone, ``W y_t + b`` of an ``AttendingLSTM`` over time.
+
+    ``x_t`` is the sinusoidal position t and holds nothing of the sound: what is computed in
+    training is what is generated, and the output is the mean of the frames given the input.
+    """
+
+    feedback = False
+
+    def core(self, x: Array, fused: Fused, *, train: bool) -> Array:
+        """``x [B, T, bands]``, of which the shape alone counts ``-> y [B, T, features]``."""
+        size, steps = x.shape[:2]
+        positions = jnp.asarray(sinusoidal_positions(steps, self.features), fused.tokens.dtype)
+        positions = jnp.broadcast_to(positions[None], (size, *positions.shape))
+        return super().core(positions, fused, train=train)

@@ -11,7 +11,7 @@ from typing import Any
 from mmfuse import cells
 from mmfuse.markup import Html, joined, tag
 from mmfuse.measures import measure
-from mmfuse.probes import EXPLAINED, current
+from mmfuse.probes import EXPLAINED, GENERATED, current
 from mmfuse.report import probes
 from mmfuse.report.confusion import confusions
 from mmfuse.report.curves import curves
@@ -22,6 +22,7 @@ from mmfuse.report.page import Figure, axis_title, document, listed, section, sh
 from mmfuse.report.pareto import pareto
 from mmfuse.report.provenance import differences, provenance
 from mmfuse.report.ranks import ranks
+from mmfuse.report.samples import samples
 from mmfuse.summary import Row, Table
 
 PROBE = "python -m experiments.probe --workdir={} --what={}"
@@ -113,6 +114,8 @@ class Chapter:
         if "attention" in found:
             parts = attention(table, found["attention"])
             yield self._section("attention", "Attention", *parts)
+        if "samples" in found:
+            yield self._section("samples", "Samples", *samples(table, found["samples"]))
 
     def _origin(self) -> Iterator[Html | str]:
         source = self.source
@@ -120,7 +123,8 @@ class Chapter:
         facts = provenance(source.table, source.records, source.ablation, source.probes)
         yield self._section("provenance", "Provenance", *facts)
         task = source.records[0]["data"].get("card", {}).get("task", EXPLAINED[0])
-        kinds = [k for k in probes.KINDS if k != "attention" or task in EXPLAINED]
+        only = {"attention": EXPLAINED, "samples": GENERATED}
+        kinds = [kind for kind in probes.KINDS if task in only.get(kind, (task,))]
         absent = [kind for kind in kinds if kind not in source.probes]
         stale = tag("p", self.stale) if self.stale else ""
         yield self._section("absent", "Not measured", _absent(absent, source.path), stale)

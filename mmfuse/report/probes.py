@@ -20,6 +20,7 @@ MEANING = {
     "noise": "Robustness to noise",
     "missing": "Robustness to missing inputs",
     "attention": "Attention and its faithfulness",
+    "samples": "What it generates",
     "latency": "Latency",
 }
 KINDS = tuple(MEANING)

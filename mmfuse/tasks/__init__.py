@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from typing import Any
 
+from mmfuse.data.judge import load_judge
 from mmfuse.errors import InputError, listed, nearest
 from mmfuse.tasks.base import AUXILIARY, Sums, Task
 from mmfuse.tasks.choice import Matching, Pointing
 from mmfuse.tasks.classification import Classification
+from mmfuse.tasks.judged import RECOGNISED, Judged
 from mmfuse.tasks.links import Links, Triples
 from mmfuse.tasks.multilabel import Multilabel
 from mmfuse.tasks.picture import PictureOf
@@ -34,13 +37,15 @@ TASKS: dict[str, type[Task]] = {
     "picture": PictureOf,
     "sound": Sound,
 }
-METRICS = {"loss": False}  # every metric: True where higher is better
+METRICS = {"loss": False, RECOGNISED: True}  # every metric: True where higher is better
 for _task in TASKS.values():
     METRICS |= _task.metrics
 
 
-def make_task(card: Mapping[str, Any]) -> Task:
+def make_task(card: Mapping[str, Any], folder: str | os.PathLike = "") -> Task:
     """The task that a dataset's card names, with the sizes that the card holds.
+
+    ``folder`` is that of the dataset: there lies the judge, where the card tells of one.
 
     Raises:
       InputError: there is no such task, or the card lacks one of its sizes.
@@ -54,7 +59,8 @@ def make_task(card: Mapping[str, Any]) -> Task:
             raise InputError(
                 f"a dataset with the task '{name}' must say '{field.name}' in its card"
             )
-    return TASKS[name](**{field: card[field] for field in fields if field in card})
+    task = TASKS[name](**{field: card[field] for field in fields if field in card})
+    return Judged(task, load_judge(folder, card["judge"])) if "judge" in card else task
 
 
 def measures(metric: str, task: Task) -> bool:

@@ -74,6 +74,10 @@ class Task(abc.ABC):
         """What it keeps of the labels."""
         return label
 
+    def rendered(self, output: jax.Array) -> jax.Array:
+        """What the output shows, in the unit of the labels."""
+        return output
+
     def head(self, fields: Mapping[str, Any]) -> nn.Module:
         """The head with these fields of ``config.head``, among them its ``name`` (or the default).
 

@@ -71,10 +71,13 @@ class PictureOf(Task):
         count = float(sums["count"])
         return {"nll": float(sums["nll"]) / count, "rmse": (float(sums["square"]) / count) ** 0.5}
 
+    def rendered(self, output: jax.Array) -> jax.Array:
+        """The means of the pixels, in [0, 1] where they are of a Bernoulli likelihood."""
+        return jax.nn.sigmoid(output) if self.likelihood == "bernoulli" else output
+
     def kept_output(self, output: jax.Array, label: jax.Array) -> dict[str, jax.Array]:
         """The terms of both metrics, not the pixels."""
-        mean = jax.nn.sigmoid(output) if self.likelihood == "bernoulli" else output
-        square = jnp.square(mean - label).reshape(len(mean), -1)
+        square = jnp.square(self.rendered(output) - label).reshape(len(output), -1)
         return {"nll": self.loss(output, label), "square": jnp.mean(square, axis=-1)}
 
     def kept_label(self, label: jax.Array) -> dict:

@@ -11,7 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmfuse.decoders import LSTMSound, LSTMWords, TransformerSound, TransformerWords
+from mmfuse.decoders import (
+    LSTMSound,
+    LSTMWords,
+    RecurrentSound,
+    TransformerSound,
+    TransformerWords,
+)
 from mmfuse.errors import RowError
 from mmfuse.tasks.base import Columns, Sums, Task, masked, whole_numbers
 
@@ -28,7 +34,7 @@ class Words(Task):
 
     vocabulary: int
     end: int = 1
-    metrics: ClassVar = {"perplexity": False, "word_accuracy": True}
+    metrics: ClassVar = {"perplexity": False, "word_accuracy": True, "exact": True}
     heads: ClassVar = {"lstm": LSTMWords, "transformer": TransformerWords}
 
     def sizes(self) -> dict:
@@ -60,15 +66,28 @@ class Words(Task):
         return {name: weight @ x for name, x in (kept | {"hits": hits}).items()}
 
     def scores(self, sums: Mapping[str, np.ndarray]) -> dict:
-        """Perplexity, ``exp`` of the mean ``-log p`` of a word, ends counted; share of hits."""
+        """Perplexity, ``exp`` of the mean ``-log p`` of a word, ends counted; share of hits.
+
+        ``exact`` is the share of texts that greedy decoding says as they are. It needs no decoding:
+        that is so exactly where every word is the most probable one behind the true ones before it.
+        """
         words, each = float(sums["words"]), float(sums["nll"]) / float(sums["words"])
         perplexity = math.exp(each) if each < 700 else math.inf  # the largest float64 is near e^709
-        return {"perplexity": perplexity, "word_accuracy": float(sums["hits"]) / words}
+        return {
+            "perplexity": perplexity,
+            "word_accuracy": float(sums["hits"]) / words,
+            "exact": float(sums["exact"]) / float(sums["count"]),
+        }
 
     def kept_output(self, output: jax.Array, label: jax.Array) -> dict[str, jax.Array]:
-        """``-log p(text)`` and the number of its words, not the logits."""
-        words = jnp.sum(label != PADDING, axis=-1).astype(output.dtype)
-        return {"nll": self.loss(output, label), "words": words}
+        """``-log p(text)``, the number of its words, and whether it is said; not the logits."""
+        there = label != PADDING
+        said = 1 + jnp.argmax(output[..., PADDING + 1 :], axis=-1)  # padding is never said
+        exact = jnp.all(~there | (said == label), axis=-1)
+        found = {"words": jnp.sum(there, axis=-1), "exact": exact}
+        return {"nll": self.loss(output, label)} | {
+            name: x.astype(output.dtype) for name, x in found.items()
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +99,12 @@ class Sound(Task):
     """
 
     shape: Sequence[int]
-    metrics: ClassVar = {"rmse": False}
-    heads: ClassVar = {"lstm": LSTMSound, "transformer": TransformerSound}
+    metrics: ClassVar = {"rmse": False, "nll": False}
+    heads: ClassVar = {
+        "lstm": LSTMSound,
+        "transformer": TransformerSound,
+        "recurrent": RecurrentSound,
+    }
 
     def sizes(self) -> dict:
         return {"bands": self.shape[1]}
@@ -105,9 +128,15 @@ class Sound(Task):
         return {"square": weight @ (self.loss(output, label) * frames), "frames": weight @ frames}
 
     def scores(self, sums: Mapping[str, np.ndarray]) -> dict:
-        """Root mean squared error over the bands of all frames, with teacher forcing."""
+        """Root mean squared error over the bands of all frames, with teacher forcing, and ``nll``.
+
+        That is ``-log p`` of one value under a normal law round the prediction, whose variance is
+        the mean squared error: ``log(2 pi e mse) / 2``.
+        """
         frames = float(sums["frames"])
-        return {"rmse": (float(sums["square"]) / frames) ** 0.5 if frames else None}
+        mse = float(sums["square"]) / frames if frames else None
+        nll = math.log(2 * math.pi * math.e * mse) / 2 if mse else None
+        return {"rmse": None if mse is None else mse**0.5, "nll": nll}
 
     def kept_output(self, output: jax.Array, label: dict) -> dict[str, jax.Array]:
         """The mean squared error, not the frames."""

@@ -13,6 +13,16 @@ UGLY = '<script>alert(1)</script> & "x"'
 ROWS = {**SCORES, UGLY: (0.81, 0.80, 0.84)}
 MODALITIES = ["image", "text"]
 
+PIXEL = {"png": "AAAA", "width": 8, "height": 8}
+SAMPLE = {
+    "id": "valid-<7>",
+    "input": [{"said": "text", "kind": "text", "text": "<i>my</i> parcel"},
+              {"said": "image", "kind": "picture", **PIXEL}],
+    "true": {"said": "true", "kind": "spectrogram", **PIXEL, "wav": "UklG", "read": 3, "is": 5},
+    "made": [{"said": "generated", "kind": "spectrogram", **PIXEL, "wav": "UklG", "read": 5},
+             {"said": "greedy", "kind": "text", "text": ""}],
+}  # fmt: skip
+
 
 def curve(start, end, epochs=4):
     """Accuracy from start to end, in even steps, and a loss that falls."""
@@ -54,7 +64,7 @@ def value(*numbers):
 
 
 def write_probes(workdir, rows=("concat", UGLY)):
-    """What ``experiments.probe`` writes: all five files, for some of the rows."""
+    """What ``experiments.probe`` writes: all six files, for some of the rows."""
     shared = {"format": 1, "metric": "accuracy", "higher": True, "split": "test",
               "modalities": MODALITIES}  # fmt: skip
     clean = value(0.8, 0.81, 0.85)
@@ -108,6 +118,7 @@ def write_probes(workdir, rows=("concat", UGLY)):
         "attention": shared | {"rows": each(
             drawn=[drawn], drawn_seed=0, faithfulness=[found], completeness=value(0.01, 0.02, 0.03),
             shares={"text": value(0.6, 0.6, 0.6), "image": value(0.4, 0.4, 0.4)})},
+        "samples": shared | {"rows": each(samples=[SAMPLE, SAMPLE], samples_seed=0)},
         "latency": {"format": 1, "rows": {
             row: params(row) | machine | {"at_one": 0.002 * (i + 1), "at_best": None}
             for i, row in enumerate(rows)}},

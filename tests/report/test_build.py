@@ -40,7 +40,7 @@ def test_report_of_one_workdir(tmp_path):
                    "jax 0.10.2", "2 x cpu", "valid accuracy", "12 openings logged: 12 for 'score'",
                    "0, 1, 2", "fusion.name = cross_attention"):  # fmt: skip
         assert wanted in said, wanted
-    for kind in KINDS:
+    for kind in sorted({*KINDS} - {"samples"}):
         assert f"python -m experiments.probe --workdir={tmp_path / 'w'} --what={kind}" in said
 
 
@@ -50,6 +50,33 @@ def test_a_task_that_has_no_attention_is_told_of_no_command_for_it(tmp_path):
         record["data"]["card"] = {"task": "ranking"}
     said = " ".join(check_page(_report(make_workdir(tmp_path / "w", records=records))[0]).said())
     assert "--what=latency" in said and "--what=attention" not in said
+    assert "--what=samples" not in said
+
+
+def test_a_task_that_generates_is_told_how_to_get_samples(tmp_path):
+    records = report_records()
+    for record in records:
+        record["data"]["card"] = {"task": "words"}
+    said = " ".join(check_page(_report(make_workdir(tmp_path / "w", records=records))[0]).said())
+    assert "--what=samples" in said and "--what=attention" not in said
+
+
+def test_samples_are_seen_beside_what_is_true_and_can_be_played(tmp_path):
+    write_probes(make_workdir(tmp_path / "w"))
+    page = check_page(_report(tmp_path / "w")[0])
+    said = page.said()
+    assert "Samples" in _titles(page) and f"{UGLY}: 2 samples, seed 0" in page.said("summary")
+    for wanted in ("valid-<7>", "<i>my</i> parcel", "true: 5, read as 3", "generated, read as 5",
+                   "(nothing)"):  # fmt: skip
+        assert said.count(wanted) == 4, wanted  # two rows, two samples each
+    heard = [a for a in page.all("audio") if a["src"] == "data:audio/wav;base64,UklG"]
+    assert len(heard) == 8 and all("controls" in a and a["aria-label"] for a in heard)
+    policy = next(
+        a["content"] for a in page.all("meta") if "content" in a and "none" in a["content"]
+    )
+    assert "media-src data:" in policy
+    opened = [a for a in page.all("details") if "open" in a]
+    assert len(opened) == 1, "of the first row"
 
 
 def test_every_figure_is_on_the_page_with_its_csv(tmp_path):
@@ -105,7 +132,7 @@ def test_a_row_that_was_trained_again_since_it_was_probed_is_left_out(tmp_path):
     path = make_workdir(tmp_path / "w", records=records)
     write_probes(path)
     text, figures = _report(path)
-    whats = "modalities, noise, missing, attention, latency"
+    whats = "modalities, noise, missing, attention, samples, latency"
     assert f"not those of the records any more: concat ({whats}). Probe again." in " ".join(
         check_page(text).said("p")
     )

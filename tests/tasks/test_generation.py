@@ -8,10 +8,12 @@ from mmfuse.decoders import (
     LSTMSound,
     LSTMWords,
     PictureCNN,
+    RecurrentSound,
     TransformerSound,
     TransformerWords,
 )  # fmt: skip
 from mmfuse.decoders.picture import Canvas
+from mmfuse.decoding import decoder, frames, greedy
 from mmfuse.errors import InputError, RowError
 from mmfuse.fusion import Fused
 from mmfuse.tasks.picture import PictureOf
@@ -46,7 +48,8 @@ def test_perplexity_and_the_likelihood_of_a_text_by_numpy():
     found = Words(V).scores(sums)
     assert found["perplexity"] == pytest.approx(np.exp(np.mean(np.concatenate(each))), rel=1e-5)
     assert found["word_accuracy"] == pytest.approx(np.mean((z.argmax(-1) == label)[label > 0]))
-    assert Words(V).scores({"nll": 1e6, "words": 1.0, "hits": 0.0})["perplexity"] == float("inf")
+    none = {"hits": 0.0, "exact": 0.0, "count": 1}
+    assert Words(V).scores({"nll": 1e6, "words": 1.0} | none)["perplexity"] == float("inf")
 
 
 def test_a_text_has_words_and_padding_only_behind_them():
@@ -108,7 +111,42 @@ def test_what_is_behind_the_end_changes_no_bit_of_the_loss():
     given = task.given(columns)["previous"]
     np.testing.assert_array_equal(given[:, 1:], label["value"][:, :-1])
     assert (given[:, 0] == 0).all()
-    assert Sound((6, 3)).scores({"square": 0.0, "frames": 0.0}) == {"rmse": None}
+    assert Sound((6, 3)).scores({"square": 0.0, "frames": 0.0}) == {"rmse": None, "nll": None}
+    normal = (
+        np.log(rmse) + np.log(2 * np.pi * np.e) / 2
+    )  # the entropy of a normal law of that width
+    assert task.scores(sums)["nll"] == pytest.approx(normal, rel=1e-5)
+
+
+@pytest.mark.parametrize("head", WORDS)
+def test_a_text_is_exact_where_greedy_decoding_says_it(head, fused):
+    rng = np.random.default_rng(5)
+    label = examples.texts(B, rng, length=3)
+    variables = head.init(jax.random.key(1), fused, {}, {"previous": late(label)})
+    said = np.asarray(greedy(decoder(head, variables["params"], fused), B, 3, end=1))
+    cut = said[1].copy()
+    cut[-1] = 2 + (cut[-1] + 1) % 4  # all but the last is right
+    label = np.where((said > 0).any(1, keepdims=True), said, label)
+    label[1] = np.where(cut == 0, said[1], cut)
+    output = head.apply(variables, fused, {}, {"previous": late(label)})
+    exact = np.asarray(Words(V).kept_output(output, label)["exact"])
+    np.testing.assert_array_equal(exact, (said == label).all(1))
+    assert 0 < exact.sum() < B
+
+
+def test_a_recurrent_sound_comes_from_the_fused_tokens_alone(fused):
+    head, shape = RecurrentSound(3, features=8), np.zeros((B, T, 3), np.float32)
+    output, variables = head.init_with_output(jax.random.key(0), fused, {}, {"previous": shape})
+    assert output.shape == (B, T, 3)
+    np.testing.assert_array_equal(
+        head.apply(variables, fused, {}, {"previous": np.full_like(shape, np.nan)}), output
+    )
+    assert (np.asarray(output)[:3, 0] != np.asarray(output)[:3, 1]).any(-1).all(), "time is told"
+    hidden = np.where(fused.mask[..., None], fused.tokens, np.nan)
+    unseen = fused.replace(tokens=hidden)
+    np.testing.assert_array_equal(head.apply(variables, unseen, {}, {"previous": shape}), output)
+    made = frames(decoder(head, variables["params"], fused), B, (T, 3))
+    np.testing.assert_allclose(made, output, atol=1e-6)
 
 
 def test_pictures_by_numpy():

@@ -62,7 +62,7 @@ def test_a_run_of_words_streamed_on_two_devices(builder, tmp_path):
     with open_workdir(tmp_path / "work", ablation.identity()) as workdir:
         record = finish(setting, workdir, built, (0, 1), run, executables, clock)[1]
         kept = workdir.predictions("concat", 1)
-    assert set(kept["output"]) == {"nll", "words"} and kept["label"].shape == (30, 3)
+    assert set(kept["output"]) == {"nll", "words", "exact"} and kept["label"].shape == (30, 3)
     perplexity = np.exp(kept["output"]["nll"].sum() / kept["output"]["words"].sum())
     assert record["metrics"]["test"]["perplexity"] == pytest.approx(perplexity, rel=1e-5)
     assert record["metrics"]["test"]["loss"] == pytest.approx(kept["output"]["nll"].mean())
