@@ -32,6 +32,7 @@ setup(
         "importlib_resources>=6",
         "grain>=0.2.18",
         "ml-collections>=1.1.0",
+        "flatbuffers>=25.1",
         "absl-py>=2",
         "numpy>=2.0",
         "scipy>=1.14",

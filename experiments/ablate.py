@@ -44,6 +44,7 @@ from mmfuse.runs import Setting, config_of, finish
 from mmfuse.sinks import chosen
 from mmfuse.store import Store
 from mmfuse.tables import FORMATS, render, summarise
+from mmfuse.teaching import check_teachers, taught, teachers_first
 from mmfuse.train import learning_rates
 from mmfuse.workdir import Workdir, check_workdir, open_workdir
 
@@ -130,7 +131,7 @@ def train_rows(
         check_memory(row, setting.devices, len(ablation.groups()[0]))
     identity = ablation.identity() | {"data_fingerprint": setting.dataset.fingerprint}
     facts = {"baseline": ablation.baseline, "conditions": ablation.conditions}
-    facts |= {"command": command}
+    facts |= {"command": command, "baselines": ablation.baselines}
     processes.check_same("code, config or data", [setting.code, identity])
     with contextlib.ExitStack() as held:
         workdir = processes.told(lambda: held.enter_context(open_workdir(path, identity, **facts)))
@@ -180,7 +181,7 @@ def prepared(
 
 def _train_all(setting: Setting, workdir: Workdir, built: list[Built], stop, logs: Logs) -> None:
     groups = setting.ablation.groups()
-    every = [(row, seeds) for row in built for seeds in groups]
+    every = [(row, seeds) for row in teachers_first(built, setting.ablation) for seeds in groups]
     missing = processes.told(
         lambda: [
             not all(workdir.has_record(row.row.name, seed) for seed in seeds)
@@ -188,6 +189,7 @@ def _train_all(setting: Setting, workdir: Workdir, built: list[Built], stop, log
         ]
     )
     todo = list(itertools.compress(every, missing))
+    processes.told(lambda: check_teachers(todo, workdir))
     with Progress(None if processes.first() else io.StringIO()) as progress:
         progress.start(len(every), done=len(every) - len(todo))
         for row, seeds in todo:
@@ -204,6 +206,7 @@ def _train_one(
     """One row and group of seeds, to its records; its checkpoints are then no longer needed."""
     from mmfuse.checkpoint import Checkpoints
 
+    built = taught(built, seeds, workdir, setting.dataset)
     name, steps = built.row.name, built.steps_per_epoch
     folder = workdir.checkpoints(name) / "-".join(map(str, seeds))
     checkpoints = Checkpoints(folder) if processes.first() else None
@@ -260,6 +263,7 @@ def _print_table(ablation: Ablation, workdir: Workdir, command: str) -> int:
         records,
         metric=ablation.metric,
         baseline=ablation.baseline or None,
+        baselines=ablation.baselines,
         rows=[row.name for row in ablation.rows],
         seeds=ablation.seeds,
         command=command,

@@ -44,6 +44,7 @@ from mmfuse.objectives.apply import counted
 from mmfuse.parallel import Devices
 from mmfuse.probing.latency import Clock, take_turns
 from mmfuse.programs import compile_row
+from mmfuse.teaching import with_blank_teacher
 
 SYNTHETIC_EXAMPLES = 512  # or four batches
 COMPARED, TOLERANCE = 3, 1e-3  # first losses that a twin must share, and how closely
@@ -157,6 +158,7 @@ def main(argv: list[str]) -> int:
     for row in ablation.rows:
         if re.search(args.rows, row.name):
             built = build(equal(row, dataset, ablation.budget), dataset, devices, ablation)
+            built = with_blank_teacher(built, ablation.groups()[0], dataset, ablation)
             _bench_row(built, dataset, devices, ablation, args, twins)
     return 0
 

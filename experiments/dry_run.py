@@ -14,6 +14,7 @@ from mmfuse.cells import flops as quantity
 from mmfuse.data.loader import Dataset
 from mmfuse.parallel import Devices
 from mmfuse.programs import compile_row
+from mmfuse.teaching import with_blank_teacher
 
 
 def data_bytes(dataset: Dataset) -> int:
@@ -54,7 +55,8 @@ def print_costs(ablation: Ablation, built: list[Built], dataset: Dataset, device
         seeds = groups[0]
         memory = state_bytes(row, len(seeds))
         memory += row.activation_bytes * row.settings.batch * len(seeds)
-        compiling, training = expected_seconds(row, dataset, devices, seeds)
+        trained = with_blank_teacher(row, seeds, dataset, ablation)
+        compiling, training = expected_seconds(trained, dataset, devices, seeds)
         total += compiling + training * len(groups)
         print(
             f"{row.row.name:28} {count(row.parameters):>10} {quantity(row.flops):>8} "

@@ -1,6 +1,7 @@
 """Says what there is.
 
-    python -m experiments.list [fusions|objectives|encoders|decoders|datasets|metrics|configs|logs]
+    python -m experiments.list
+        [fusions|objectives|encoders|decoders|compressions|datasets|metrics|configs|logs]
     python -m experiments.list datasets [NAME] [--raw_data=FOLDER]
 
 Without an argument: all of it. With the name of a dataset: its whole card.
@@ -83,6 +84,13 @@ def decoders() -> Iterator[tuple[str, str]]:
             yield f"{task}: {name}", _first_line(head.__doc__)
 
 
+def compressions() -> Iterator[tuple[str, str]]:
+    """Every way to make a model smaller: ``compression`` of a row."""
+    from mmfuse.compression import COMPRESSIONS
+
+    return _classes(COMPRESSIONS)
+
+
 def datasets(raw_data: str | None = None, data_dir: str | None = None) -> Iterator[tuple[str, str]]:
     """Every dataset: what it holds, how it is split, its licence, whether its files are here."""
     from experiments.datasets import lines
@@ -116,7 +124,17 @@ def configs() -> Iterator[tuple[str, str]]:
 
 KINDS = {
     f.__name__: f
-    for f in (fusions, objectives, encoders, decoders, datasets, metrics, configs, logs)
+    for f in (
+        fusions,
+        objectives,
+        encoders,
+        decoders,
+        compressions,
+        datasets,
+        metrics,
+        configs,
+        logs,
+    )
 }
 
 

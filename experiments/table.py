@@ -125,6 +125,7 @@ def summarised(workdir: Workdir, options: argparse.Namespace) -> Table:
         records,
         metric=options.metric or identity.get("metric"),
         baseline=options.baseline or ablation.get("baseline"),
+        baselines={} if options.baseline else ablation.get("baselines"),
         rows=ablation["row_order"],
         seeds=identity.get("seeds"),
         command=ablation.get("command"),

@@ -48,6 +48,7 @@ from mmfuse.record import code_sha256, dumps, versions, write_atomic
 from mmfuse.runs import Setting
 from mmfuse.search import Group, Search, groups, read_search, with_values
 from mmfuse.tasks import METRICS, measures
+from mmfuse.teaching import refuse_teachers
 from mmfuse.trials import Trial, Trials, check_optuna, open_trials
 from mmfuse.tuning import choose, render_csv, render_markdown, summarise
 from mmfuse.workdir import Workdir, check_workdir, open_workdir
@@ -79,6 +80,7 @@ def main(argv: list[str]) -> int:
     tune = config.tune.to_dict() if "tune" in config else {}
     search = read_search(ablation, tune, _whole(args.trials), args.space)
     rows = matching(ablation, args.rows)
+    refuse_teachers(rows, "trials have no finished teacher")
     planned = {row.name: list(groups(row, search)) for row in rows}
     identity = ablation.identity() | {"tune": search.facts() | {"together": search.together}}
     identity |= {"code_sha256": code_sha256(), "versions": versions()}

@@ -11,6 +11,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
+from mmfuse.compression import build_compression
 from mmfuse.errors import InputError, listed, nearest
 from mmfuse.objectives import build_objectives
 from mmfuse.own import on_own_files
@@ -49,6 +50,7 @@ class Row:
     modalities: list[str] = dataclasses.field(default_factory=list)  # that it gets; [] = all
     objectives: dict = dataclasses.field(default_factory=dict)  # {name: fields}, beside the task's
     compression: dict = dataclasses.field(default_factory=dict)  # a name and fields; {} = none
+    baseline: str = ""  # the row that a table compares it with; "" = that of the ablation
 
     def as_dict(self) -> dict:
         """The row's resolved settings as plain data, for the record."""
@@ -75,6 +77,16 @@ class Ablation:
     conditions: dict  # in words, see mmfuse.published; what a figure of others is compared by
     tuned: dict = dataclasses.field(default_factory=dict)  # how the rows' settings were found
 
+    @property
+    def baselines(self) -> dict[str, str]:
+        """``{row: the row it is compared with}`` of the rows that have a baseline of their own."""
+        return {row.name: row.baseline for row in self.rows if row.baseline}
+
+    @property
+    def compressed(self) -> bool:
+        """Whether some row is compressed: then the records of all tell what the model takes."""
+        return any(row.compression for row in self.rows)
+
     def identity(self) -> dict:
         """What a workdir is bound to; rows may be added later, nothing else may change."""
         return {
@@ -100,7 +112,8 @@ def resolve(config: ConfigDict) -> Ablation:
     if plain["data"].get("manifest") or plain["data"].get("name") == "manifest":
         plain = on_own_files(plain)
     seeds, rows = check_seeds(plain["seeds"]), []
-    for name, differs in plain["rows"].items():
+    for name, entry in plain["rows"].items():
+        differs = dict(entry)
         check_known(differs, ROW_SECTIONS, f"config.rows['{name}']")
         fusion = differs.get("fusion", plain.get("fusion"))
         check_named(fusion or {}, f"row '{name}' needs a fusion entry with a name")
@@ -109,6 +122,8 @@ def resolve(config: ConfigDict) -> Ablation:
             check_named(fields, f"config.encoders.{modality} needs a name")
         if differs.get("compression"):
             check_named(differs["compression"], f"row '{name}': its compression needs a name")
+            build_compression(differs["compression"], f"config.rows['{name}']")
+        baseline = differs.pop("baseline", "")  # changes nothing about the run
         train = train_settings(merged(plain["train"], differs.get("train", {})), name)
         rows.append(
             Row(
@@ -121,10 +136,12 @@ def resolve(config: ConfigDict) -> Ablation:
                 modalities=check_modalities(differs.get("modalities", []), name),
                 objectives=_objectives(differs, plain, name),
                 compression=differs.get("compression", {}),
+                baseline=baseline,
             )
         )
     if not rows:
         raise InputError("config.rows is empty: an ablation needs at least one row")
+    _check_others(plain["rows"])
     baseline = plain.get("baseline", "")
     if baseline and baseline not in plain["rows"]:
         raise InputError(
@@ -142,6 +159,29 @@ def resolve(config: ConfigDict) -> Ablation:
         budget=check_budget(plain.get("budget", {})),
         conditions=check_conditions(plain.get("conditions", {}), "config.conditions"),
     )
+
+
+def _check_others(rows: dict[str, dict]) -> None:
+    """Checks the rows that a row names: its baseline, and its teacher, who learns from others."""
+    for name, differs in rows.items():
+        other, teacher = differs.get("baseline", ""), _teacher(differs)
+        for key, found in (("baseline", other), ("compression.teacher", teacher)):
+            if found and (found not in rows or found == name):
+                raise InputError(
+                    f"config.rows['{name}'].{key} '{found}' is no other row"
+                    f"{nearest(found, rows)}{listed(rows)}"
+                )
+    for name, differs in rows.items():
+        seen, teacher = {name}, _teacher(differs)
+        while teacher:
+            if teacher in seen:
+                raise InputError(f"config.rows['{name}']: rows that learn from it teach it")
+            seen.add(teacher)
+            teacher = _teacher(rows[teacher])
+
+
+def _teacher(differs: dict) -> str:
+    return differs.get("compression", {}).get("teacher", "")
 
 
 def _objectives(differs: dict, plain: dict, row: str) -> dict:

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 
 from mmfuse import cost
 from mmfuse.ablation import Ablation, Row
+from mmfuse.compression import Compression, Facts, build_compression
+from mmfuse.compression.layers import layer_paths
 from mmfuse.convolution import products
 from mmfuse.data.loader import Dataset
 from mmfuse.decoders import tie
@@ -24,7 +26,7 @@ from mmfuse.objectives import Objectives, build_objectives, check_fit
 from mmfuse.objectives.apply import PARAMS, counted
 from mmfuse.parallel import Devices
 from mmfuse.store import Store, shapes_of
-from mmfuse.tasks import Task, measures
+from mmfuse.tasks import Classification, Task, measures
 from mmfuse.train import LAST, Program, TrainSettings, make_program
 from mmfuse.transforms import LISTS, build_transforms, check_shapes
 
@@ -166,14 +168,35 @@ def build(
     facts |= {"objectives": repr(objectives), "task": repr(task)} if objectives else {}
     store = devices.store if shipped(model) and objectives.shipped else Store()
     costs = store.cached(facts, lambda: _costs(model, shapes, row, task, objectives))
+    rest = {
+        "objectives": objectives,
+        "compression": _compression(row, model, dataset, shapes, row.train.epochs * steps),
+    }
     return Built(
         row=row,
         model=model,
-        program=make_program(model, task, row.train, steps, own, objectives, **transforms),
+        program=make_program(model, task, row.train, steps, own, **rest, **transforms),
         steps_per_epoch=steps,
         reads=reads,
         **costs,
     )
+
+
+def _compression(
+    row: Row, model: FusionModel, dataset: Dataset, shapes: dict, steps: int
+) -> Compression:
+    """How the row is compressed, with what that must know of its model."""
+    where = f"config.rows['{row.name}']"
+    compression = build_compression(row.compression, where, Facts(steps))
+    if compression.taught and not isinstance(dataset.task, Classification):
+        raise InputError(
+            f"{where}.compression: a teacher's answers are classes; this task is "
+            f"{dataset.card['task']}"
+        )
+    if not compression.of_layers:
+        return compression
+    facts = Facts(steps, *layer_paths(model, *model_inputs(shapes)))
+    return build_compression(row.compression, where, facts)
 
 
 def state_bytes(built: Built, replicas: int) -> int:

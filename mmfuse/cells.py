@@ -31,7 +31,10 @@ def header(table: Table, clocks: bool) -> list[str]:
         titles.append(m.title + ("" if m.higher else " ↓") + (f" ({m.unit})" if m.unit else ""))
     if any(row.optimum is not None for row in table.rows):
         titles.insert(2, f"Optimum ({first.unit})" if first.unit else "Optimum")
-    titles += [f"Δ {table.baseline}", "Difference", "Seeds", "Parameters", "FLOPs"]
+    titles += [f"Δ {table.compared_with}", "Difference", "Seeds", "Parameters", "FLOPs"]
+    if table.stored:
+        titles += ["Effective FLOPs", "Sparsity (%)", "Size"]
+    titles += ["Exported", "Latency"] if table.stored and clocks else []
     return titles + (["Train time"] if clocks else [])
 
 
@@ -47,6 +50,8 @@ def body(table: Table, clocks: bool) -> Iterator[list[Cell]]:
             cells.insert(2, Cell(number(row.optimum, first)))
         cells += [Cell(versus(row, first)), Cell(verdict(row)), Cell(seeds_text(row))]
         cells += [Cell(count(row.parameters)), Cell(flops(row.flops))]
+        if table.stored:
+            cells += [Cell(text) for text in stored(row, table, clocks)]
         yield cells + ([Cell(seconds(row.train_seconds))] if clocks else [])
 
 
@@ -137,6 +142,31 @@ def seeds_text(row: Row) -> str:
     first = f"{len(row.seeds['done'])}/{total}" if lost else str(total)
     collapsed = [f"{len(row.collapsed)} collapsed"] if row.collapsed else []
     return ", ".join([first, *lost, *collapsed])
+
+
+def stored(row: Row, table: Table, clocks: bool) -> list[str]:
+    """Returns what the stored model takes; sizes also as shares of those of its baseline."""
+    base = next((r for r in table.rows if r.name == row.baseline), None)
+    sparsity = UNDEFINED if row.sparsity is None else f"{100 * row.sparsity:.1f}"
+    size = kilobytes(row.size_bytes, base and base.size_bytes)
+    found = [flops(row.effective_flops), sparsity, size]
+    if clocks:
+        exported = kilobytes(row.exported_bytes, base and base.exported_bytes)
+        found += [exported, microseconds(row.latency_seconds)]
+    return found
+
+
+def kilobytes(value: float | None, base: float | None) -> str:
+    """Returns ``123.4 kB (27 %)``: the share of ``base``, where there is one."""
+    if value is None:
+        return UNDEFINED
+    share = f" ({100 * value / base:.0f} %)" if base else ""
+    return f"{value / 1000:,.1f} kB{share}"
+
+
+def microseconds(value: float | None) -> str:
+    """Returns ``123 µs``."""
+    return UNDEFINED if value is None else f"{1e6 * value:,.0f} µs"
 
 
 def count(value: int | None) -> str:

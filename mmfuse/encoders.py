@@ -48,9 +48,13 @@ class ConvBlock(nn.Module):
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape).astype(x.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(x.dtype)
-        height = x.shape[1] // 2
-        mask = mask[:, : 2 * height].reshape(x.shape[0], height, 2).any(-1)
+        mask = pooled_rows(mask, x.shape[1] // 2)
         return conv_relu_pool(x, kernel, bias, mask), mask
+
+
+def pooled_rows(mask: jax.Array, height: int) -> jax.Array:
+    """The mask [B, height] of pooled rows, each of two rows of a mask [B, H]."""
+    return mask[:, : 2 * height].reshape(mask.shape[0], height, 2).any(-1)
 
 
 class PlaceDense(nn.Module):

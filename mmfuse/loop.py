@@ -242,7 +242,8 @@ def train_group(
             start = time.perf_counter()
         start = time.perf_counter()
         batches = valid or dataset.eval_batches("valid", settings.eval_batch)
-        _end_epoch(run, built, evaluate(executables, task, run.state.params, batches), task)
+        params = executables.measured(run.state.params)
+        _end_epoch(run, built, params, evaluate(executables, task, params, batches), task)
         run.seconds += time.perf_counter() - start
         report("epoch", run)
     return run, executables, clock
@@ -263,8 +264,11 @@ def selected_by(select: str) -> str:
     return "rule: the last one" if select == LAST else f"valid {select}"
 
 
-def _end_epoch(run: Run, built: Built, valid: list[dict], task: Task) -> None:
-    """Closes an epoch: curves, selection and early stopping; empties the running sums."""
+def _end_epoch(run: Run, built: Built, params: Any, valid: list[dict], task: Task) -> None:
+    """Closes an epoch: curves, selection and early stopping; empties the running sums.
+
+    ``valid`` are the scores of ``params``, which are kept where they are the best so far.
+    """
     sums, diverged = jax.device_get((run.state.sums, run.state.diverged_at))
     step, settings = _steps(run), built.settings
     train = [task.finalise(jax.tree.map(lambda s, i=i: s[i], sums)) for i in range(len(valid))]
@@ -276,7 +280,7 @@ def _end_epoch(run: Run, built: Built, valid: list[dict], task: Task) -> None:
     values = [run.epoch if select == LAST else m[select] for m in valid]
     sign = 1 if select == LAST or METRICS[select] else -1
     scores = [None if diverged[i] >= 0 else _score(v, sign) for i, v in enumerate(values)]
-    run.selection.update(scores, run.epoch, step, run.state.params, settings.patience)
+    run.selection.update(scores, run.epoch, step, params, settings.patience)
     zeros = jax.tree.map(np.zeros_like, sums)
     run.state = run.state.replace(sums=zeros)
     run.epoch, run.dispatch = run.epoch + 1, 0

@@ -13,7 +13,8 @@ FREE = {
     "row", "seed", "seeds_in_group", "config", "config_sha256", "row_config", "status", "error",
     "diverged_at", "metrics", "curves", "selected", "clock", "memory", "params_sha256",
     "parameters", "objective_parameters", "flops_per_example", "reads", "reference_row",
-    "fusion_sha256", "git", "budget_missed", "predictions_sha256", "test_opening",
+    "fusion_sha256", "git", "budget_missed", "predictions_sha256", "test_opening", "size_bytes",
+    "sparsity", "effective_flops",
 }  # fmt: skip
 WHOLE = {"modalities", "objectives", "compression"}  # sections that a row replaces whole
 MISSING = "nothing"

@@ -33,6 +33,7 @@ def reproducible(
     if absent:
         yield f"Not run: {', '.join(absent)}."
     yield "Bold: best mean of the rows whose seeds all finished. FLOPs: one example, forward pass."
+    yield from _stored(table)
     yield from _budget(table, records[0].get("config", {}).get("budget") or {})
     if any(row.optimum is not None for row in table.rows):
         yield f"Optimum: the best {title} that the inputs which the row reads allow."
@@ -41,6 +42,7 @@ def reproducible(
     tuned = records[0].get("config", {}).get("tuned") or {}
     if tuned:
         yield _tuned(records, tuned)
+    yield from _compressed(records)
     yield from _unequal(records, tuned.get("space", {}))
     yield from _objectives(records)
     yield _surroundings(records)
@@ -51,6 +53,13 @@ def local(table: Table, records: Sequence[Mapping[str, Any]], command: str | Non
     if any(row.train_seconds is not None for row in table.rows):
         width = records[0].get("replica_width", 1)
         yield f"Train time: seconds to train {width} seed(s) in one program, without compiling."
+    if table.stored:
+        yield (
+            "Exported: all files of the exported model of the first seed, deflated: program, "
+            "weights, preprocessing. Latency: one example through that model, reloaded, the least "
+            "of 100 calls on the processor that also trained; each call unpacks what is stored as "
+            "bits or as int8."
+        )
     if command:
         yield f"Command: {command}"
 
@@ -59,12 +68,35 @@ def _differences(table: Table, title: str) -> Iterator[str]:
     if not any(row.difference for row in table.rows):
         return
     yield (
-        f"Δ: {title} minus that of {table.baseline}, paired by seed, with the 95 % t-interval "
+        f"Δ: {title} minus that of {table.compared_with}, paired by seed, with the 95 % t-interval "
         "of that row alone, not corrected for comparing several rows."
     )
     found = {row.name: row.comparison for row in table.rows if row.comparison}
-    yield from differences.footnotes(found, table.baseline)
+    yield from differences.footnotes(found, table.compared_with)
+    if table.compared_with != table.baseline:
+        yield _baselines(table)
     yield from _groups(table)
+
+
+def _baselines(table: Table) -> str:
+    """Says which rows are compared with which."""
+    compared: dict[str, list[str]] = {}
+    for row in table.rows:
+        if row.baseline:
+            compared.setdefault(row.baseline, []).append(row.name)
+    said = [f"{'; '.join(rows)} with {base}" for base, rows in compared.items()]
+    return f"Own baseline: {'. '.join(said)}."
+
+
+def _stored(table: Table) -> Iterator[str]:
+    if table.stored:
+        yield (
+            "Size: bytes of the stored parameters, whatever file holds them, and their share of "
+            "the baseline's. FLOPs: of the model as it was trained. Effective FLOPs: of the "
+            "stored one, which computes less where its kernels are factors or lack channels; "
+            "zeros among weights and int8 weights cost as many FLOPs as before. Sparsity: zeros "
+            "among the weights of kernels."
+        )
 
 
 def _groups(table: Table) -> Iterator[str]:
@@ -176,6 +208,19 @@ def setting(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
+def _compressed(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yields how rows are compressed: one note for each way, with the rows that go it."""
+    ways: dict[str, dict[str, None]] = {}
+    for record in records:
+        entry = dict(record.get("config", {}).get("compression") or {})
+        if entry:
+            name = entry.pop("name")
+            fields = ", ".join(f"{key} {setting(value)}" for key, value in sorted(entry.items()))
+            ways.setdefault(name + f" ({fields})" * bool(fields), {})[record["row"]] = None
+    for way, rows in ways.items():
+        yield f"Compressed by {way}: {'; '.join(rows)}."
+
+
 def _unequal(records: Sequence[Mapping[str, Any]], tuned: Collection[str]) -> Iterator[str]:
     """Yields what rows change besides the fusion: the reader must know that budgets differ.
 
@@ -186,7 +231,8 @@ def _unequal(records: Sequence[Mapping[str, Any]], tuned: Collection[str]) -> It
         config = next(r.get("row_config") or {} for r in records if r["row"] == row)
         if config.get("modalities"):
             reads.append(f"{row}: {', '.join(config['modalities'])}")
-        others = {k: entry for k, entry in config.items() if k not in ("fusion", "modalities")}
+        said = ("fusion", "modalities", "compression")
+        others = {key: entry for key, entry in config.items() if key not in said}
         changed = [key for key in flatten(others) if key and key not in tuned]
         keys = dict.fromkeys(".".join(key.split(".")[:2]) for key in changed)
         if keys:

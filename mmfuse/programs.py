@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import gc
 import logging
+from typing import Any
 
 import jax
 import numpy as np
@@ -27,8 +28,13 @@ class Executables:
 
     train: Compiled  # on (state, data, order, live)
     evaluate: Compiled
+    compress: Compiled | None  # on the parameters; None where nothing is compressed
     order_shape: tuple[int, int, int]  # [steps, R, B] of the order that ``train`` takes here
     seconds: float  # spent tracing and compiling, or loading what was kept
+
+    def measured(self, params: Any) -> Any:
+        """The parameters [R, ...] that are evaluated and kept: compressed, if the row is."""
+        return params if self.compress is None else self.compress(params)
 
 
 def forget() -> None:
@@ -71,8 +77,8 @@ def compile_row(
         except Exception as error:  # The format is JAX's own, and it may refuse for any reason.
             logging.warning("a kept program cannot be loaded and is compiled again: %s", error)
         else:
-            seconds = train.seconds + evaluate.seconds
-            return Executables(train, evaluate, order.shape, seconds), kept["state"]
+            state = kept["state"]
+            return _executables(train, evaluate, built, devices, order, state), state
     with compiled_here() if store.keeps else contextlib.nullcontext():
         made, state = _compile(built, devices, seeds, example, data, order, dataset.resident)
     if store.keeps:
@@ -103,12 +109,35 @@ def _compile(
     batch["weight"] = np.ones(size, np.float32)
     batch["index"] = np.zeros(size, np.int32)
     evaluate = devices.compile(program.evaluate, (state.params, batch), (None, 0))
-    seconds = init.seconds + train.seconds + evaluate.seconds
-    return Executables(train, evaluate, order.shape, seconds), state
+    return _executables(train, evaluate, built, devices, order, state, init.seconds), state
+
+
+def _executables(
+    train: Compiled,
+    evaluate: Compiled,
+    built: Built,
+    devices: Devices,
+    order: np.ndarray,
+    state: TrainState,
+    seconds: float = 0.0,
+) -> Executables:
+    """All programs of a row. What compresses is compiled in every launch.
+
+    It calls LAPACK, and a program that does cannot be loaded again by another process.
+    """
+    compression, compress = built.program.compression, None
+    if compression.active:
+        compress = devices.compile(
+            lambda params, axis_name: built.program.compressed(params), (state.params,), (None,)
+        )
+        seconds += compress.seconds
+    seconds += train.seconds + evaluate.seconds
+    return Executables(train, evaluate, compress, order.shape, seconds)
 
 
 def _facts(built: Built, devices: Devices) -> dict:
     """What the programs of a row depend on, besides shapes and the code itself."""
+    compression = built.program.compression
     return {
         "model": repr(built.model),
         "task": repr(built.program.task),
@@ -116,6 +145,8 @@ def _facts(built: Built, devices: Devices) -> dict:
         "own": dict(built.program.own),
         "objectives": repr(built.program.objectives),
         "transforms": repr((built.program.train_transforms, built.program.eval_transforms)),
+        "compression": repr(compression) if compression.trains else None,
+        "teacher": list(built.program.teacher.sha256) if built.program.teacher else None,
         "steps_per_epoch": built.steps_per_epoch,
         "devices": [devices.mode, devices.kind, [device.id for device in devices.devices]],
         "products": products.value,

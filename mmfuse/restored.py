@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -96,11 +97,24 @@ def restore_row(
     Raises:
       InputError: a file of parameters is missing, or is not the one that its record tells of.
     """
-    row = _row(records[0]["row"], records[0]["config"])
-    params = [_params(workdir, record) for record in records]
-    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *params)
+    row, params = row_of(records[0]), params_of(workdir, records)
     seeds = tuple(record["seed"] for record in records)
-    return Finished(build(row, dataset, devices, ablation), seeds, stacked, records)
+    return Finished(build(row, dataset, devices, ablation), seeds, params, records)
+
+
+def row_of(record: dict) -> Row:
+    """The row of a record, as it was trained."""
+    return _row(record["row"], record["config"])
+
+
+def params_of(workdir: Workdir, records: Sequence[dict]) -> Any:
+    """The parameters that the runs of these records have kept, numpy, leaves [R, ...].
+
+    Raises:
+      InputError: as ``restore_row``.
+    """
+    params = [_params(workdir, record) for record in records]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *params)
 
 
 def _row(name: str, fields: dict) -> Row:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from mmfuse import export
 from mmfuse.ablation import Ablation
 from mmfuse.build import Built
 from mmfuse.checkpoint import save_params, sha256_file
@@ -97,12 +98,14 @@ def finish(
     if not first():
         return records
     grouped = {} if groups is None else {"group": groups}
+    compressed = setting.ablation.compressed
+    exported = _exported(built, run, diverged, dataset) if compressed else {}
     group = (
         setting.common()
         | _of_row(setting, built, seeds)
         | {
             "test_opening": opening,
-            "clock": clock | {"train_seconds": run.seconds} | opened,
+            "clock": clock | {"train_seconds": run.seconds} | opened | exported,
         }
     )
     for lane, seed in enumerate(seeds):
@@ -121,6 +124,8 @@ def finish(
                 "predictions_sha256": _save(folder / "predictions.npz", kept),
             }
         )
+        if compressed and record["status"] == "done":
+            record |= export.costs(built, params, dataset.batch("train", range(1)))
         record["selected"]["by"] = selected_by(built.settings.select)
         report("finished", record)
         workdir.write_record(record)
@@ -166,6 +171,22 @@ def _of_seed(run: Run, lane: int, diverged_at: int, score: dict) -> dict[str, An
             for split, curve in run.curves.items()
         },
         "selected": {"epoch": epoch, "step": run.selection.step[lane]},
+    }
+
+
+def _exported(built: Built, run: Run, diverged: Any, dataset: Dataset) -> dict[str, Any]:
+    """Bytes and latency of the exported model of the first seed that came through: for the clock.
+
+    Bytes too, since they depend on how zlib, lzma and JAX write.
+    """
+    lanes = [lane for lane, step in enumerate(diverged) if step < 0]
+    if not lanes:
+        return {}
+    params = jax.tree.map(lambda x: x[lanes[0]], run.selection.params)
+    files = export.files(built, params, dataset, {"row": built.row.name})
+    return {
+        "exported_bytes": sum(map(len, files.values())),
+        "latency_seconds": export.latency(files, dataset),
     }
 
 

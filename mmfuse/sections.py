@@ -34,7 +34,7 @@ SECTIONS = {  # section: its keys, or None where the entries are checked by what
 REQUIRED = ("seeds", "metric", "data", "encoders", "train", "parallel", "rows")
 BUDGETS = ("params", "flops")
 ROW_SECTIONS = (  # what a row may change; the first three are merged, the others replaced whole
-    "train", "encoders", "head", "fusion", "modalities", "objectives", "compression",
+    "train", "encoders", "head", "fusion", "modalities", "objectives", "compression", "baseline",
 )  # fmt: skip
 NESTED = (  # what must have keys of its own, outer before inner; * = every key
     "data", "data.builder", "data.folds", "data.preprocess", "data.preprocess.*", "encoders",

@@ -8,20 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mmfuse import notes
+from mmfuse.contrasts import Runs, compared, mark_best
 from mmfuse.errors import InputError, nearest
 from mmfuse.floors import collapsed, floors
 from mmfuse.measures import measure
 from mmfuse.mixing import refuse_mixed
 from mmfuse.published import Published
-from mmfuse.stats import Summary, paired, summary
-from mmfuse.stats.differences import Comparison, against
-from mmfuse.stats.groups import letters, pairs
+from mmfuse.stats import Summary, summary
+from mmfuse.stats.differences import Comparison
 from mmfuse.stats.items import (
     ItemNoise,
     ItemTest,
     Predictions,
-    compare_items,
-    corrected_items,
     noise,
 )
 
@@ -33,6 +31,8 @@ COLUMNS = (  # shown where the task has them
     "recall20", "ndcg20", "mrr", "hits1", "hits3", "hits10", "perplexity", "word_accuracy",
     "recognised",
 )  # fmt: skip
+STORED = ("size_bytes", "sparsity", "effective_flops")  # fields of records, and of a row
+CLOCKS = ("train_seconds", "exported_bytes", "latency_seconds")  # likewise, of their clocks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,11 @@ class Row:
       optimum: the best reachable value of the first metric given what the row reads, or None.
       parameters, flops: of the model, None if no record says.
       budget_missed: no width brought it to the budget that the rows share.
-      train_seconds: measured; never part of what a rerun reproduces.
+      baseline: the row that it is compared with; empty for the baseline of the table.
+      size_bytes, sparsity, effective_flops: of the stored model, means over seeds; None where no
+        row of the ablation is compressed.
+      train_seconds, exported_bytes, latency_seconds: measured; never part of what a rerun
+        reproduces.
     """
 
     name: str
@@ -72,7 +76,13 @@ class Row:
     parameters: int | None = None
     flops: float | None = None
     budget_missed: bool = False
+    baseline: str = ""
+    size_bytes: float | None = None
+    sparsity: float | None = None
+    effective_flops: float | None = None
     train_seconds: float | None = None
+    exported_bytes: float | None = None
+    latency_seconds: float | None = None
 
     @property
     def complete(self) -> bool:
@@ -99,12 +109,24 @@ class Table:
         """The main metric."""
         return self.columns[0]
 
+    @property
+    def compared_with(self) -> str:
+        """What differences are taken to, in words: a row, or each row's own baseline."""
+        others = {row.baseline for row in self.rows if row.baseline}
+        return self.baseline if others <= {self.baseline} else "own baseline"
+
+    @property
+    def stored(self) -> bool:
+        """Whether the table tells what the stored models take."""
+        return any(row.size_bytes is not None for row in self.rows)
+
 
 def summarise(
     records: Sequence[Mapping[str, Any]],
     *,
     metric: str | None = None,
     baseline: str | None = None,
+    baselines: Mapping[str, str] | None = None,
     rows: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
     command: str | None = None,
@@ -116,6 +138,7 @@ def summarise(
       records: finished runs, as :class:`mmfuse.workdir.Workdir` returns them.
       metric: the main metric; by default what the records call ``primary``, else accuracy or MAE.
       baseline: the row that differences are taken to; by default the first.
+      baselines: ``{row: the row it is compared with instead}``.
       rows: names of all rows of the config, in order; by default those of the records, as they
         come. A row without a record is named in a note.
       seeds: the seeds of the config, by default those of the records; one without a record counts
@@ -140,7 +163,8 @@ def summarise(
     seeds = sorted({*(seeds or ()), *(record["seed"] for record in records)})
     runs = _predictions(records, predictions)
     made = [_row(name, records, columns, seeds, runs[name]) for name in names]
-    made = _mark_best(_compare(made, baseline, columns[0], runs), columns)
+    own = {row: _one_of(other, order, "baseline row") for row, other in (baselines or {}).items()}
+    made = mark_best(compared(made, baseline, own, columns[0], runs), columns)
     table = Table(
         columns,
         tuple(made),
@@ -185,9 +209,6 @@ def _columns(records: Sequence[Mapping[str, Any]], metric: str | None) -> tuple[
     return (first, *(name for name in usual if name != first and name in COLUMNS))
 
 
-Runs = dict[str, dict[int, Predictions]]  # {row: {seed: predictions}}
-
-
 def _predictions(
     records: Sequence, predictions: Callable[[str, int], Predictions | None] | None
 ) -> Runs:
@@ -219,8 +240,6 @@ def _row(
             value = _number(record["metrics"].get(SPLIT, {}).get(column))
             if value is not None:
                 values[column][record["seed"]] = value
-    times = [_number(record.get("clock", {}).get("train_seconds")) for record in done]
-    times = [time for time in times if time is not None]
     return Row(
         name=name,
         seeds=by_status,
@@ -234,54 +253,18 @@ def _row(
         parameters=_first(mine, "parameters"),
         flops=_first(mine, "flops_per_example"),
         budget_missed=any(r.get("budget_missed") for r in mine),
-        train_seconds=math.fsum(times) / len(times) if times else None,
+        **{key: _mean([r.get(key) for r in done]) for key in STORED},
+        **{key: _mean([r.get("clock", {}).get(key) for r in done]) for key in CLOCKS},
     )
+
+
+def _mean(values: Sequence[Any]) -> float | None:
+    known = [value for value in map(_number, values) if value is not None]
+    return math.fsum(known) / len(known) if known else None
 
 
 def _first(records: Sequence[Mapping[str, Any]], key: str) -> Any:
     return next((r[key] for r in records if _number(r.get(key)) is not None), None)
-
-
-def _compare(rows: list[Row], baseline: str, metric: str, runs: Runs) -> list[Row]:
-    """Adds what is known of each row's difference to the baseline, and the groups of all rows."""
-    values = {row.name: row.values[metric] for row in rows}
-    base, tests = values.get(baseline, {}), against(values, baseline)
-    others = [row.name for row in rows if row.name != baseline]
-    items = [compare_items(metric, runs[name], runs.get(baseline, {})) for name in others]
-    items = dict(zip(others, corrected_items(items), strict=True))
-    groups = _groups(rows, metric)
-    made = []
-    for row in rows:
-        found = {"group": groups.get(row.name, "")}
-        if row.name != baseline:
-            found["difference"] = paired(row.values[metric], base)
-            found |= {"comparison": tests[row.name], "items": items[row.name]}
-        made.append(dataclasses.replace(row, **found))
-    return made
-
-
-def _groups(rows: list[Row], metric: str) -> dict[str, str]:
-    """Returns the letters of all rows with a value, the best row first."""
-    means = {row.name: row.metrics[metric].mean for row in rows}
-    known = [name for name, mean in means.items() if mean is not None]
-    order = sorted(known, key=means.get, reverse=measure(metric).higher)
-    tests = pairs({row.name: row.values[metric] for row in rows if row.name in known})
-    return letters(order, [names for names, test in tests.items() if test.significant])
-
-
-def _mark_best(rows: list[Row], columns: Sequence[str]) -> list[Row]:
-    """Marks the best printed mean of each metric among complete rows; ties are all marked."""
-    best: dict[str, set[str]] = {}
-    for column in columns:
-        m = measure(column)
-        means = {r.name: r.metrics[column].mean for r in rows if r.complete}
-        printed = {k: m.rounded(v) for k, v in means.items() if v is not None}
-        top = (max if m.higher else min)(printed.values(), default=None)
-        best[column] = {name for name, value in printed.items() if value == top}
-    return [
-        dataclasses.replace(row, best=tuple(c for c in columns if row.name in best[c]))
-        for row in rows
-    ]
 
 
 def _references(records: Sequence, columns: Sequence[str]) -> tuple[dict[str, Any], ...]:

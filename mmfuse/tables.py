@@ -25,7 +25,7 @@ from mmfuse.published import Published
 from mmfuse.record import dumps
 from mmfuse.report.grid import main_table, note_list, published_table
 from mmfuse.report.page import document
-from mmfuse.summary import Row, Table, summarise
+from mmfuse.summary import CLOCKS, STORED, Row, Table, summarise
 
 __all__ = ["FORMATS", "Table", "refuse_mixed", "render", "summarise"]
 
@@ -192,12 +192,20 @@ def _csv_row(row: Row, columns: Sequence[str]) -> dict[str, Any]:
     line |= _parts("difference", row.comparison, COMPARISON)
     line |= {"group": row.group, "collapsed": len(row.collapsed)}
     line |= _parts("noise", row.noise, ("n", "error")) | _parts("items", row.items, ITEMS)
-    return line | {
-        "optimum": row.optimum,
-        "parameters": row.parameters,
-        "flops_per_example": row.flops,
-        "train_seconds": row.train_seconds,
-    }
+    return (
+        line
+        | {
+            "optimum": row.optimum,
+            "parameters": row.parameters,
+            "flops_per_example": row.flops,
+            "train_seconds": row.train_seconds,
+        }
+        | _known(row, (*STORED, *CLOCKS[1:]))
+    )
+
+
+def _known(row: Row, keys: Sequence[str]) -> dict[str, Any]:
+    return {key: getattr(row, key) for key in keys if getattr(row, key) is not None}
 
 
 def _csv_published(entry: Published) -> dict[str, Any]:
@@ -236,7 +244,8 @@ def _json(table: Table) -> str:
 
 def _json_row(row: Row) -> dict[str, Any]:
     content = dataclasses.asdict(row)
-    del content["train_seconds"]
+    for key in CLOCKS:
+        del content[key]
     return content
 
 

@@ -20,8 +20,11 @@ import numpy as np
 import optax
 
 from mmfuse import optim
+from mmfuse.compression import NONE as UNCOMPRESSED
+from mmfuse.compression import Compression, Teacher
+from mmfuse.errors import InputError
 from mmfuse.model import model_inputs
-from mmfuse.objectives.apply import NONE, Objectives
+from mmfuse.objectives.apply import NONE, Objectives, on_model
 from mmfuse.tasks import AUXILIARY, Sums, Task
 from mmfuse.transforms import Transform
 from mmfuse.transforms.apply import EVALUATION, apply, places
@@ -59,7 +62,8 @@ class TrainState:
     """Everything that changes while training; every leaf has a leading replica axis R.
 
     ``sums`` are the training metrics of the running epoch; ``diverged_at`` is the first step whose
-    loss or gradient was not finite, or -1; ``objectives`` is what each of them keeps.
+    loss or gradient was not finite, or -1; ``objectives`` is what each of them keeps; ``teacher``
+    are the parameters of a finished row that this one learns from, which do not change.
     """
 
     step: jax.Array
@@ -69,12 +73,13 @@ class TrainState:
     sums: Sums
     diverged_at: jax.Array
     objectives: Any = flax.struct.field(default_factory=dict)
+    teacher: Any = flax.struct.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
     """The pure functions of one row: a model, its optimiser, its task, what befalls its input, and
-    what it aims at besides the task.
+    what it aims at besides the task; how the model is compressed, maybe by learning from another.
     """
 
     model: nn.Module
@@ -85,12 +90,16 @@ class Program:
     eval_transforms: tuple[Transform, ...] = ()
     own: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict, hash=False)
     objectives: Objectives = NONE
+    compression: Compression = UNCOMPRESSED
+    teacher: Teacher | None = dataclasses.field(default=None, hash=False)
 
     def init(self, seeds: jax.Array, batch: dict, *, axis_name: str | None) -> TrainState:
         """The state of the seeds, uint32 [R], for batches like ``batch`` (leaves [B, ...])."""
         del axis_name
+        if self.compression.taught and self.teacher is None:
+            raise InputError("a row with a teacher is trained by experiments.ablate, after it")
 
-        def one(seed, own):
+        def one(seed, own, teacher):
             key = jax.random.fold_in(jax.random.key(seed), 2**31)  # apart from every step's key
             # In training mode, so that the fusion's auxiliary losses are there.
             (output, fused), variables = self.model.init_with_output(
@@ -106,12 +115,14 @@ class Program:
                 seed=seed,
                 params=params,
                 opt_state=optim.begin(self.optimizer, params, own),
-                sums=self._zero_sums(output, losses, batch),
+                sums=self._zero_sums(output, losses | self._taught(teacher, output, batch), batch),
                 diverged_at=jnp.int32(-1),
                 objectives=kept,
+                teacher=teacher,
             )
 
-        return jax.vmap(one)(seeds, {k: jnp.asarray(v, jnp.float32) for k, v in self.own.items()})
+        own = {name: jnp.asarray(values, jnp.float32) for name, values in self.own.items()}
+        return jax.vmap(one)(seeds, own, self.teacher.params if self.teacher else {})
 
     def _zero_sums(self, output: jax.Array, losses: dict, batch: dict) -> Sums:
         """Empty metric sums, for outputs, auxiliary losses and batches like these."""
@@ -170,6 +181,23 @@ class Program:
             self.model, self.task, params, state.objectives, learned, batch, key, **how
         )
 
+    def _taught(self, teacher: Any, output: jax.Array, batch: dict) -> dict[str, jax.Array]:
+        """The auxiliary loss [B] of a model that learns from a teacher's output, else nothing."""
+        if self.teacher is None:
+            return {}
+        shown = self.teacher.model.apply({"params": teacher}, *model_inputs(batch), train=False)
+        return {"distil": self.compression.loss(output, shown[0])}
+
+    def _used(self, params: Any, step: jax.Array) -> Any:
+        """The parameters that the forward pass of a training step uses."""
+        if not self.compression.trains:
+            return params
+        return on_model(lambda p: self.compression.during(p, step), params)
+
+    def compressed(self, params: Any) -> Any:
+        """The compressed parameters of all replicas, leaves [R, ...]: what is measured and kept."""
+        return on_model(jax.vmap(self.compression.after), params)
+
     def train_step(self, state: TrainState, batch: dict, *, axis_name: str | None) -> TrainState:
         """One step of one replica: gradient of local_sum / global_count, summed over devices."""
         key = everywhere = jax.random.fold_in(jax.random.key(state.seed), state.step)
@@ -179,7 +207,9 @@ class Program:
         count = _psum(jnp.sum(learned["weight"]), axis_name)
 
         def loss_fn(params):
-            output, losses, told = self._trained(state, params, learned, batch, key, axis_name)
+            used = self._used(params, state.step)
+            output, losses, told = self._trained(state, used, learned, batch, key, axis_name)
+            losses = losses | self._taught(state.teacher, output, learned)
             total, sums = self.score(output, losses, learned, self.label_smoothing)
             return total / jnp.maximum(count, 1), (sums, told)
 

@@ -49,6 +49,7 @@ ARGUMENTS = {  # a config that is not named here is tried without one
     "youtube": ["", "smoke"],
     "mustard": ["", "4", "smoke"],
     "dialogue": ["", "picture", "response", "generation", "reviews", "smoke"],
+    "compression": ["", "smoke"],
     "recommendation": ["", "u1", "items3", "top", "smoke"],
     "knowledge_graph": ["", "zh", "movie", "cold", "classification", "smoke"],
     "sentiment": ["", "mosi", "video", "mvsa", "emodb", "reviews", "smoke"],

@@ -334,3 +334,25 @@ def test_what_a_run_reports(built, dataset, compiled, tmp_path):
     ]  # fmt: skip
     assert 0 < clock["compile_seconds"] == executables.seconds
     assert clock["setup_seconds"] > 0
+
+
+def test_compressed_rows_resume_to_the_same_bits_and_keep_what_was_measured(dataset, tmp_path):
+    """A mask of every step, and rounding after it: a function of the weights and the step alone."""
+    entry = {"name": "prune_int8", "begin": 0.2, "end": 0.8, "sparsity": 0.5}
+    built, devices = tiny.built(dataset, compression=entry, **SETTINGS)
+    unbroken, executables, _ = run((built, devices), dataset, tmp_path / "whole")
+    asked = iter(range(100))
+    with pytest.raises(Interrupted):
+        run((built, devices), dataset, tmp_path / "cut", stop=lambda: next(asked) >= 3)
+    resumed, _, _ = run((built, devices), dataset, tmp_path / "cut")
+    same(resumed, unbroken)
+    kept = jax.device_get(unbroken.selection.params["fusion"]["hidden"]["kernel"])
+    assert len(np.unique(kept[0][:, 0])) < 256
+    valid = dataset.eval_batches("valid", 16)
+    scores = loop.evaluate(executables, dataset.task, unbroken.selection.params, valid)
+    for lane, score in enumerate(scores):
+        epoch = unbroken.selection.epoch[lane]
+        assert score["loss"] == unbroken.curves["valid"][epoch][lane]["loss"]
+    zeros = [x == 0 for x in jax.tree.leaves(unbroken.selection.params) if x.ndim > 2]
+    share = sum(z[0].sum() for z in zeros) / sum(z[0].size for z in zeros)
+    assert 0.5 <= share < 0.6  # rounding adds a few

@@ -209,3 +209,35 @@ def test_failed_runs_have_no_predictions(records):
     asked = []
     summarise(records, predictions=lambda *run: asked.append(run))
     assert ("text", 0) not in asked and len(asked) == 8
+
+
+def test_rows_with_a_baseline_of_their_own(records):
+    own = {"cross_attention": "concat"}
+    table = summarise(records, baseline="text", baselines=own)
+    row = _row(table, "cross_attention")
+    interval = scipy.stats.ttest_rel(SCORES["cross_attention"], SCORES["concat"])
+    low, high = interval.confidence_interval(0.95)
+    assert (row.baseline, _row(table, "concat").baseline) == ("concat", "text")
+    assert (row.difference.low, row.difference.high) == pytest.approx((low, high))
+    assert row.comparison.p == pytest.approx(interval.pvalue)
+    assert table.compared_with == "own baseline"
+    assert "Own baseline: concat with text. cross_attention with concat." in table.notes
+    assert summarise(records, baseline="text").compared_with == "text"
+    with pytest.raises(InputError, match="no baseline row 'conct'; did you mean 'concat'"):
+        summarise(records, baselines={"text": "conct"})
+
+
+def test_what_stored_models_take_is_shown_where_some_record_tells(records):
+    assert "Exported" not in render(summarise(records), "md")
+    for record in records:
+        record |= {"size_bytes": 4000, "sparsity": 0.0, "effective_flops": 1234567}
+    for record in records[3:]:
+        record |= {"size_bytes": 1000 + record["seed"], "sparsity": 0.8}
+    records[3]["clock"] |= {"exported_bytes": 2500, "latency_seconds": 123.4e-6}
+    records[0]["clock"] |= {"exported_bytes": 5000, "latency_seconds": 1e-3}
+    table = summarise(records, baseline="text")
+    lines = {line.split(" | ")[0].strip("| "): line for line in render(table, "md").splitlines()}
+    for cell in ("1.0 kB (25 %)", "80.0", "2.5 kB (50 %)", "123 µs", "1.23 M"):
+        assert f" {cell} |" in lines["concat"]
+    assert "latency" not in render(table, "json") and "exported" not in render(table, "json")
+    assert "size_bytes,sparsity,effective_flops" in render(table, "csv")

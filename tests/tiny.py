@@ -60,10 +60,12 @@ def dataset(tmp_path_factory, *, resident_bytes=2**31, preprocess=None) -> Datas
     return Dataset(folder, preprocess or PREPROCESS, resident_bytes=resident_bytes)
 
 
-def built(dataset, row=0, mode="pmap", devices=1, data=None, **train):
+def built(dataset, row=0, mode="pmap", devices=1, data=None, compression=None, **train):
     """(Built, Devices) of one row of ``config``, with more entries of ``config.data``."""
     changed = config(**train)
     changed.data.update(data or {})
+    if compression:
+        changed.rows[list(changed.rows)[row]].compression = compression
     ablation = resolve(changed)
     on = Devices(mode, devices)
     return build(ablation.rows[row], dataset, on, ablation), on

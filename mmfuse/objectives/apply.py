@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -124,6 +124,12 @@ class Objectives:
 
 
 NONE = Objectives()
+
+
+def on_model(change: Callable[[Any], Any], params: dict) -> dict:
+    """``params`` with those of the model changed; what objectives have beside them stays."""
+    model = {name: tree for name, tree in params.items() if name != PARAMS}
+    return change(model) | {name: params[name] for name in params if name == PARAMS}
 
 
 def counted(batch: dict) -> dict:

@@ -24,13 +24,13 @@ def forest(table: Table, prefix: str) -> Figure | None:
         return None
     ends = [(r, *(None if v is None else v * m.scale for v in _ends(r.difference))) for r in rows]
     axis, beyond = _near(ends, m)
-    title = f"{m.title}: difference to {table.baseline}"
+    title = f"{m.title}: difference to {table.compared_with}"
     better = "right" if m.higher else "left"
     cut = f" {beyond} reach beyond the axis (arrows)." if beyond else ""
     caption = (
-        f"Mean difference to {table.baseline}, paired by seed, with its 95 % interval; further "
-        f"to the {better} is better. Blue: significant, corrected over all rows; the interval is "
-        f"that of one row alone.{cut}"
+        f"Mean difference to {table.compared_with}, paired by seed, with its 95 % interval; "
+        f"further to the {better} is better. Blue: significant, corrected over all rows; the "
+        f"interval is that of one row alone.{cut}"
     )
     said = "; ".join(f"{row.name}: {cells.versus(row, m)}" for row in rows)
     data = [

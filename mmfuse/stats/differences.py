@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from scipy.special import gammaln, stdtr
@@ -125,18 +126,24 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
 
 
 def against(
-    rows: Mapping[str, Mapping[int, float]], baseline: str, level: float = LEVEL
+    rows: Mapping[str, Mapping[int, float]],
+    baseline: str,
+    own: Mapping[str, str] = MappingProxyType({}),
+    level: float = LEVEL,
 ) -> dict[str, Comparison]:
     """Compares every row with the baseline and corrects for their number.
 
     Args:
       rows: ``{row: {seed: value}}``; a baseline that is not among them has no seeds.
       baseline: the row that the others are compared with.
+      own: ``{row: the row it is compared with instead}``.
       level: the chance of any false claim among them, under the assumptions of the test.
     """
     others = [name for name in rows if name != baseline]
-    base = rows.get(baseline, {})
-    found = [compare(rows[name], base, len(others), level) for name in others]
+    found = [
+        compare(rows[name], rows.get(own.get(name, baseline), {}), len(others), level)
+        for name in others
+    ]
     return dict(zip(others, corrected(found, level), strict=True))
 
 
