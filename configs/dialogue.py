@@ -49,7 +49,7 @@ def selection():
                 "preprocess": {
                     "dialogue": {
                         "name": "text",
-                        "length": 100,
+                        "length": 60,
                         "keep": "tail",
                         "stop_words": False,
                         "min_count": 10,
@@ -64,7 +64,7 @@ def selection():
             },
             "head": {"hidden": 128},
             "train": {
-                "epochs": 8,
+                "epochs": 6,
                 "batch": 32,
                 "lr": 2e-3,
                 "weight_decay": 1e-2,
@@ -109,7 +109,7 @@ def turns(task):
     config.head = {"features": FEATURES, "embed": 64}
     config.conditions.features = "words of the turns so far, and seven dots of four numbers"
     config.conditions.split = "upstream: the own turns of 5408 / 1352 / 1350 sides"
-    config.train.update(epochs=4, batch=64, lr=2e-3)
+    config.train.update(epochs=3, batch=64, lr=2e-3)
     kept = ("dialogue only", "view only", "concat", "cross-attention both ways")
     config.rows = {name: config.rows[name] for name in kept}
     if task == "generation":
