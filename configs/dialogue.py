@@ -9,6 +9,9 @@ Argument   none: which of the seven dots YOU chose, from the dialogue and the vi
            ``reviews``: Chinese reviews (waimai_10k), positive or negative; text only, so the rows
            are ways to read it, as in ``configs/banking77.py``
            ``smoke``: one epoch, one seed, to see that everything runs
+Time       selection: ten minutes of a shared core for five seeds
+Expected   selection, five seeds: concat 59.6 %, FiLM 60.0, the dialogue alone 12.3 (chance 14.3),
+           the view alone 37.3, and 40.2 where dots are read in relation; cross-attention 49.0
 Published  Udagawa and Aizawa 2019, trained on twice the dialogues: 41.5 % of all test sides, 31.1
            to 33.5 from the view alone
 """
