@@ -9,6 +9,9 @@ Argument   none: which of the seven dots YOU chose, from the dialogue and the vi
            ``reviews``: Chinese reviews (waimai_10k), positive or negative; text only, so the rows
            are ways to read it, as in ``configs/banking77.py``
            ``smoke``: one epoch, one seed, to see that everything runs
+Time       selection: ten minutes of a shared core for five seeds
+Expected   selection, five seeds: concat 59.6 %, FiLM 60.0, the dialogue alone 12.3 (chance 14.3),
+           the view alone 37.3, and 40.2 where dots are read in relation; cross-attention 49.0
 Published  Udagawa and Aizawa 2019, trained on twice the dialogues: 41.5 % of all test sides, 31.1
            to 33.5 from the view alone
 """
@@ -49,7 +52,7 @@ def selection():
                 "preprocess": {
                     "dialogue": {
                         "name": "text",
-                        "length": 100,
+                        "length": 60,
                         "keep": "tail",
                         "stop_words": False,
                         "min_count": 10,
@@ -64,7 +67,7 @@ def selection():
             },
             "head": {"hidden": 128},
             "train": {
-                "epochs": 8,
+                "epochs": 6,
                 "batch": 32,
                 "lr": 2e-3,
                 "weight_decay": 1e-2,
@@ -109,7 +112,7 @@ def turns(task):
     config.head = {"features": FEATURES, "embed": 64}
     config.conditions.features = "words of the turns so far, and seven dots of four numbers"
     config.conditions.split = "upstream: the own turns of 5408 / 1352 / 1350 sides"
-    config.train.update(epochs=4, batch=64, lr=2e-3)
+    config.train.update(epochs=3, batch=64, lr=2e-3)
     kept = ("dialogue only", "view only", "concat", "cross-attention both ways")
     config.rows = {name: config.rows[name] for name in kept}
     if task == "generation":

@@ -15,6 +15,9 @@ Argument   none or ``jsb``: the next chord of Bach's chorales from the last 8 of
            ``smoke``: one epoch, one seed, to see that everything runs
 Task       polymusic: the loss is the sum over 88 keys, its mean over all steps; maec: R2, the mean
            over features
+Expected   calls, five seeds: R2 .431 for concat, less than the .439 of a ridge on the same inputs
+           with the past as a mean (a reference in the card). The row fits training better (.432,
+           ridge .413) and validation worse (.399, ridge .405): it overfits
 Published  Bai et al. 2018 (arXiv:1803.01271, table 1), who see all of the past and average over
            pieces: LSTM 8.45 (JSB) and 3.29 (Nottingham), TCN 8.10 and 3.07
 """
@@ -122,21 +125,16 @@ def calls(target):
                 "history": {"name": "features", "length": 16, "side": "left"},
                 "text": {"name": "text", "length": 32, "min_count": 10},
             },
-            # The words of 220 calls are soon known by heart, and a mean of the past should not be.
-            "train_transforms": (
-                {"name": "drop_frames", "modality": "text", "p": 0.5},
-                {"name": "drop_frames", "modality": "history", "p": 0.3},
-            ),
         }
     )
     config.encoders = ConfigDict(
         {
             "audio": dict(voice),
             "history": dict(voice),
-            "text": {"name": "text_local", "features": FEATURES, "embed": 32},
+            "text": {"name": "text_local", "features": FEATURES, "embed": 64},
         }
     )
-    config.train.update(epochs=6, batch=128, lr=1e-3)
+    config.train.update(epochs=5, batch=128, lr=1e-3)
     methods = CALLS if target == "voice" else {"GMU": CALLS["GMU"]}
     config.rows = ConfigDict(rows(modalities, methods, features=FEATURES, hidden=HIDDEN))
     return config

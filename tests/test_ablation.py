@@ -72,7 +72,7 @@ def test_a_row_has_its_own_modalities_objectives_head_and_compression():
                 "modalities": ("text",),
                 "head": {"embed": 4},
                 "objectives": {"mfm": {}},
-                "compression": {"name": "small", "bits": 8},
+                "compression": {"name": "prune", "sparsity": 0.5},
             },
         },
         baseline="base",
@@ -83,7 +83,7 @@ def test_a_row_has_its_own_modalities_objectives_head_and_compression():
     assert other.head == {"hidden": 8, "embed": 4}
     assert other.objectives == {"mfm": {}}
     assert other.as_dict()["modalities"] == ["text"]
-    assert other.as_dict()["compression"] == {"name": "small", "bits": 8}
+    assert other.as_dict()["compression"] == {"name": "prune", "sparsity": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_learning_rates_without_sense(lr):
         ),
         ("schedule", "cosin", "unknown .*schedule 'cosin'; .*did you mean 'cosine'"),
         ("select", "acuracy", "unknown .*select 'acuracy'; .*did you mean 'accuracy'"),
-        ("select", "first", "unknown .*select 'first'; allowed: loss, accuracy, .*, last"),
+        ("select", "first", "unknown .*select 'first'; allowed: loss, .*, accuracy, .*, last"),
         ("select", "test accuracy", "select 'test accuracy': .* chosen on validation, never on"),
         ("select", "test/loss", "select 'test/loss': .* chosen on validation, never on test"),
     ],
