@@ -41,11 +41,11 @@ from mmfuse.programs import forget
 from mmfuse.progress import Progress
 from mmfuse.record import plain
 from mmfuse.runs import Setting, config_of, finish
+from mmfuse.settings import learning_rates
 from mmfuse.sinks import chosen
 from mmfuse.store import Store
 from mmfuse.tables import FORMATS, render, summarise
 from mmfuse.teaching import check_teachers, taught, teachers_first
-from mmfuse.train import learning_rates
 from mmfuse.workdir import Workdir, check_workdir, open_workdir
 
 

@@ -30,8 +30,8 @@ from mmfuse.sections import (
     one_of,
     train_settings,
 )  # fmt: skip
+from mmfuse.settings import TrainSettings
 from mmfuse.tasks import METRICS
-from mmfuse.train import TrainSettings
 
 OPTIONAL = ("head", "modalities", "objectives", "compression")  # in a record where there are any
 

@@ -25,9 +25,10 @@ from mmfuse.model import FusionModel, modalities_read, model_inputs, shipped
 from mmfuse.objectives import Objectives, build_objectives, check_fit
 from mmfuse.objectives.apply import PARAMS, counted
 from mmfuse.parallel import Devices
+from mmfuse.settings import LAST, TrainSettings
 from mmfuse.store import Store, shapes_of
 from mmfuse.tasks import Classification, Task, measures
-from mmfuse.train import LAST, Program, TrainSettings, make_program
+from mmfuse.train import Program, make_program
 from mmfuse.transforms import LISTS, build_transforms, check_shapes
 
 

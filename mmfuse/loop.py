@@ -22,8 +22,8 @@ from mmfuse.dispatches import chunk_orders
 from mmfuse.parallel import Devices
 from mmfuse.processes import part, told, whole
 from mmfuse.programs import Executables, compile_row, steps_at_once
+from mmfuse.settings import LAST
 from mmfuse.tasks import METRICS, Task
-from mmfuse.train import LAST
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the state is saved

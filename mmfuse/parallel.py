@@ -146,6 +146,11 @@ class Devices:
         return Compiled(self, executable, batch_axes, time.perf_counter() - start)
 
 
+def over_devices(tree: Any, axis_name: str | None) -> Any:
+    """The sums of the leaves over all shards, inside a parallel function."""
+    return tree if axis_name is None else jax.lax.psum(tree, axis_name)
+
+
 def _all_devices(count: int) -> list[jax.Device]:
     """The devices of all processes, those of a process side by side."""
     found = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))

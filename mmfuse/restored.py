@@ -16,7 +16,7 @@ from mmfuse.data.loader import Dataset
 from mmfuse.errors import InputError
 from mmfuse.parallel import Devices
 from mmfuse.params import load_params
-from mmfuse.train import TrainSettings
+from mmfuse.settings import TrainSettings
 from mmfuse.workdir import FOLDS, Workdir
 
 

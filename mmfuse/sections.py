@@ -12,8 +12,8 @@ import re
 from mmfuse.errors import InputError, listed, nearest
 from mmfuse.optim import OPTIMISERS, SCHEDULES
 from mmfuse.parallel import MODES
+from mmfuse.settings import LAST, TrainSettings
 from mmfuse.tasks import METRICS
-from mmfuse.train import LAST, TrainSettings
 from mmfuse.transforms import LISTS, build_transforms
 
 OWN_FILES = ("manifest", "allow")  # keys of data that on_own_files puts in the builder's words

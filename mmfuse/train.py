@@ -1,4 +1,4 @@
-"""What one training program computes: the state, one step, a chunk of steps, an evaluation.
+"""What one training program computes: the state, one step, a chunk of steps.
 
 Everything here is a pure function, written for one replica (seed) and vmapped over the leading axis
 ``R``; keys come from ``fold_in(seed, step)``, so a replica does not depend on its neighbours or on
@@ -8,7 +8,6 @@ when the run was interrupted.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,45 +15,19 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from mmfuse import optim
+from mmfuse import evaluation, optim
 from mmfuse.compression import NONE as UNCOMPRESSED
 from mmfuse.compression import Compression, Teacher
 from mmfuse.errors import InputError
 from mmfuse.model import model_inputs
 from mmfuse.objectives.apply import NONE, Objectives, on_model
-from mmfuse.tasks import AUXILIARY, Sums, Task
+from mmfuse.parallel import over_devices
+from mmfuse.settings import TrainSettings, make_optimizer
+from mmfuse.tasks import Sums, Task
 from mmfuse.transforms import Transform
-from mmfuse.transforms.apply import EVALUATION, apply, places
-
-LAST = "last"
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainSettings:
-    """The budget and the optimiser of a row; the same for all rows of a fair table.
-
-    ``select`` is the validation metric that chooses the epoch, or "last": the epochs are fixed in
-    advance, for data whose validation split says nothing.
-    """
-
-    epochs: int = 10
-    batch: int = 64
-    optimizer: str = "adamw"
-    lr: float = 1e-3
-    schedule: str = "cosine"
-    warmup: int = 0
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    clip_norm: float = 1.0
-    label_smoothing: float = 0.0
-    select: str = "accuracy"
-    patience: int = 0
-    eval_batch: int = 512
-    steps_per_dispatch: int = 200
-    checkpoint_seconds: float = 30.0
+from mmfuse.transforms.apply import apply, places
 
 
 @flax.struct.dataclass
@@ -110,12 +83,13 @@ class Program:
                 params, kept, losses = self.objectives.init(
                     self.model, self.task, params, batch, key
                 )
+            losses = losses | self._taught(teacher, output, batch)
             return TrainState(
                 step=jnp.int32(0),
                 seed=seed,
                 params=params,
                 opt_state=optim.begin(self.optimizer, params, own),
-                sums=self._zero_sums(output, losses | self._taught(teacher, output, batch), batch),
+                sums=evaluation.zero_sums(self.task, output, losses, batch),
                 diverged_at=jnp.int32(-1),
                 objectives=kept,
                 teacher=teacher,
@@ -124,58 +98,10 @@ class Program:
         own = {name: jnp.asarray(values, jnp.float32) for name, values in self.own.items()}
         return jax.vmap(one)(seeds, own, self.teacher.params if self.teacher else {})
 
-    def _zero_sums(self, output: jax.Array, losses: dict, batch: dict) -> Sums:
-        """Empty metric sums, for outputs, auxiliary losses and batches like these."""
-        examples = jax.tree.leaves(batch["label"])[0].shape[:1]
-        batch = batch | {"weight": jax.ShapeDtypeStruct(examples, jnp.float32)}
-        shapes = jax.eval_shape(lambda o, a, b: self.score(o, a, b)[1], output, losses, batch)
-        return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-
-    def score(
-        self, output: jax.Array, losses: dict, batch: dict, smoothing: float = 0.0
-    ) -> tuple[jax.Array, Sums]:
-        """Summed loss and metric sums of the model's output for a batch.
-
-        An example that was mixed of two counts as its two labels, each with its share.
-        """
-        label, weight = batch["label"], batch["weight"]
-        if "mixed" not in batch:
-            return self._score_labels(output, losses, label, weight, smoothing)
-        own, other = weight * batch["mixed"]["share"], batch["mixed"]["label"]
-        parts = [(label, own), (other, weight - own)]
-        return jax.tree.map(
-            jnp.add, *(self._score_labels(output, losses, *part, smoothing) for part in parts)
-        )
-
-    def _score_labels(
-        self, output: jax.Array, losses: dict, label: Any, weight: jax.Array, smoothing: float
-    ) -> tuple[jax.Array, Sums]:
-        """Sums over examples with these labels and weights [B].
-
-        The loss that is minimised is the task's plus all auxiliary ones; each has its own sum.
-        """
-        loss = jnp.sum(self.task.loss(output, label, smoothing=smoothing) * weight)
-        auxiliary = {
-            f"{AUXILIARY}{name}": jnp.sum(optim.auxiliary(value, label) * weight)
-            for name, value in sorted(losses.items())
-        }
-        sums = self.task.sums(output, label, weight)
-        sums |= {"loss": loss, "count": jnp.sum(weight)} | auxiliary
-        return sum(auxiliary.values(), loss), sums
-
-    def _forward(self, params, batch: dict, key=None) -> tuple[jax.Array, dict]:
-        """The output [B, ...] and the auxiliary losses; with a key, as in training (dropout on)."""
-        train = key is not None
-        rngs = {"dropout": key} if train else None
-        output, fused = self.model.apply(
-            {"params": params}, *model_inputs(batch), train=train, rngs=rngs
-        )
-        return output, fused.losses
-
     def _trained(self, state: TrainState, params, learned: dict, batch: dict, key, axis_name):
-        """As ``_forward`` for what is learned of a batch, with the objectives' losses and sums."""
+        """As ``evaluation.forward``, with the objectives' losses and sums; of what is learned."""
         if not self.objectives:
-            return (*self._forward(params, learned, key), {})
+            return (*evaluation.forward(self.model, params, learned, key), {})
         how = {"smoothing": self.label_smoothing, "axis_name": axis_name}
         return self.objectives.forward(
             self.model, self.task, params, state.objectives, learned, batch, key, **how
@@ -204,17 +130,17 @@ class Program:
         if axis_name is not None and jax.lax.axis_size(axis_name) > 1:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
         learned = self.objectives.learned(batch)
-        count = _psum(jnp.sum(learned["weight"]), axis_name)
+        count = over_devices(jnp.sum(learned["weight"]), axis_name)
 
         def loss_fn(params):
             used = self._used(params, state.step)
             output, losses, told = self._trained(state, used, learned, batch, key, axis_name)
             losses = losses | self._taught(state.teacher, output, learned)
-            total, sums = self.score(output, losses, learned, self.label_smoothing)
+            total, sums = evaluation.score(self.task, output, losses, learned, self.label_smoothing)
             return total / jnp.maximum(count, 1), (sums, told)
 
         grads, (sums, told) = jax.grad(loss_fn, has_aux=True)(state.params)
-        grads, sums, told = _psum((grads, sums, told), axis_name)
+        grads, sums, told = over_devices((grads, sums, told), axis_name)
         grads, kept = self.objectives.after(grads, told, state.objectives, state.step, everywhere)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
         finite = jnp.isfinite(sums["loss"]) & jnp.isfinite(optax.tree.norm(grads))
@@ -272,44 +198,10 @@ class Program:
         who = places(len(batch["weight"]), axis_name)
         return apply(self.train_transforms, key, batch, who, axis_name=axis_name)
 
-    def evaluate(self, params, batch: dict, *, axis_name: str | None) -> tuple[Sums, Any]:
-        """Metric sums of one batch (leaves [B, ...]) for ``params`` [R, ...], and what is kept.
-
-        That is what the task keeps of the outputs, leaves [R, B, ...].
-
-        ``batch["index"]`` int32 [B], each example's place in its split, keys the transforms.
-        """
-        if self.eval_transforms:
-            key = jax.random.key(EVALUATION)
-            batch = apply(self.eval_transforms, key, batch, batch["index"], axis_name=axis_name)
-
-        def one(replica):
-            output, losses = self._forward(replica, batch)
-            sums = self.score(output, losses, batch)[1]
-            return sums, self.task.kept_output(output, batch["label"])
-
-        sums, outputs = jax.vmap(one)(params)
-        if axis_name is not None:
-            outputs = jax.lax.all_gather(outputs, axis_name, axis=1, tiled=True)
-        return _psum(sums, axis_name), outputs
-
-
-def _psum(tree, axis_name: str | None):
-    return tree if axis_name is None else jax.lax.psum(tree, axis_name)
-
-
-def make_schedule(settings: TrainSettings, steps_per_epoch: int) -> optax.Schedule:
-    """The learning rate by step, over all the epochs."""
-    steps = settings.epochs * steps_per_epoch
-    return optim.make_schedule(settings.schedule, settings.lr, steps, settings.warmup)
-
-
-@functools.cache
-def learning_rates(settings: TrainSettings, steps_per_epoch: int) -> tuple[float, ...]:
-    """The learning rate of the last step of every epoch."""
-    last = np.arange(1, settings.epochs + 1) * steps_per_epoch - 1
-    rates = jax.jit(jax.vmap(make_schedule(settings, steps_per_epoch)))(last)
-    return tuple(np.asarray(rates).tolist())
+    def evaluate(self, params: Any, batch: dict, *, axis_name: str | None) -> tuple[Sums, Any]:
+        """As :func:`evaluation.evaluate`: of ``params`` [R, ...] and one batch, leaves [B, ...]."""
+        how = {"transforms": self.eval_transforms, "axis_name": axis_name}
+        return evaluation.evaluate(self.model, self.task, params, batch, **how)
 
 
 def make_program(
@@ -323,15 +215,8 @@ def make_program(
 ) -> Program:
     """The program of a row; the schedule runs over ``epochs * steps_per_epoch`` steps.
 
-    ``own``: settings of ``optim.PER_REPLICA``, one value per replica; ``transforms``: both lists.
+    ``own`` as in ``make_optimizer``; ``transforms``: both lists.
     """
-
-    def make(lr, weight_decay, momentum):
-        schedule = make_schedule(dataclasses.replace(settings, lr=lr), steps_per_epoch)
-        rest = {"clip_norm": settings.clip_norm, "momentum": momentum}
-        return optim.make_optimizer(settings.optimizer, schedule, weight_decay=weight_decay, **rest)
-
-    shared = {name: getattr(settings, name) for name in optim.PER_REPLICA}
-    optimizer = optim.per_replica(make, shared) if own else make(**shared)
+    optimizer = make_optimizer(settings, steps_per_epoch, own)
     more = {"own": own or {}, "objectives": objectives} | transforms
     return Program(model, optimizer, task, settings.label_smoothing, **more)

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from mmfuse.ablation import add_defaults, resolve
 from mmfuse.config import apply_override
 from mmfuse.errors import InputError
-from mmfuse.train import TrainSettings
+from mmfuse.settings import TrainSettings
 from tests import tiny
 
 

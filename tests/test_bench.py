@@ -18,7 +18,7 @@ from mmfuse.data.datasets import make_builder
 from mmfuse.errors import InputError
 from mmfuse.parallel import Devices
 from mmfuse.probing.latency import take_turns
-from mmfuse.train import TrainSettings
+from mmfuse.settings import TrainSettings
 from tests import programs
 
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from mmfuse.encoders import ENCODERS, FrameMLP, ImageCNN, SpectrogramCNN, build_encoder
+from mmfuse.encoders import ENCODERS, build_encoder
+from mmfuse.encoders.frames import FrameMLP
+from mmfuse.encoders.pictures import ImageCNN, SpectrogramCNN
 from mmfuse.errors import InputError
 
 D = 5

@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
+from mmfuse.settings import TrainSettings
 from mmfuse.tasks import make_task
-from mmfuse.train import TrainSettings, make_program
+from mmfuse.train import make_program
 from tests.programs import CLASSES, Linear, data, orders, start
 
 TASK = make_task({"task": "classification", "classes": CLASSES})

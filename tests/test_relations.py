@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmfuse.relations import RelationNetwork
+from mmfuse.encoders.relations import RelationNetwork
 
 B, T, F = 3, 4, 5
 MASK = np.array([[1, 1, 1, 1], [1, 0, 1, 1], [0, 0, 1, 0]], bool)

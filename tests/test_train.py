@@ -8,12 +8,9 @@ import optax
 import pytest
 
 from mmfuse import optim
+from mmfuse.settings import TrainSettings, learning_rates
 from mmfuse.tasks import Classification
-from mmfuse.train import (
-    TrainSettings,
-    learning_rates,
-    make_program,
-)
+from mmfuse.train import make_program
 from tests import programs
 
 FAILS = """one training step moved. If that was meant (another loss, key or optimiser), every

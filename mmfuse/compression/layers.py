@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from mmfuse.compression.base import Path
 from mmfuse.compression.forms import Columns, Factors
 from mmfuse.convolution import conv2d, conv_relu_pool, max_pool
-from mmfuse.encoders import ConvBlock, PlaceDense, pooled_rows
+from mmfuse.encoders.pictures import ConvBlock, PlaceDense, pooled_rows
 from mmfuse.model import FusionModel
 
 

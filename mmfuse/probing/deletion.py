@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mmfuse import evaluation
 from mmfuse.parallel import Devices
 from mmfuse.probing.explain import explain, without_tokens
 from mmfuse.probing.scores import finalised
@@ -72,7 +73,7 @@ def explain_row(
     def score(params, batch, kept, *, axis_name):
         def one(p, k):
             output, losses = without_tokens(built.model, p, batch, k)
-            return built.program.score(output, losses, batch)[1]
+            return evaluation.score(task, output, losses, batch)[1]
 
         return jax.vmap(one)(params, kept)
 

@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mmfuse.encoders.base import Encoded, finish, zero_masked
+
 Array = jax.Array
 
 
@@ -24,14 +26,14 @@ class RelationNetwork(nn.Module):
     hidden: int = 64
 
     @nn.compact
-    def __call__(self, x: Array, mask: Array, *, train: bool) -> tuple[Array, Array]:
+    def __call__(self, x: Array, mask: Array, *, train: bool) -> Encoded:
         """Encodes a batch: the tokens and their mask."""
         x = x[:, None] if x.ndim == 2 else x
-        x = jnp.where(mask[..., None], x, jnp.zeros((), x.dtype))
+        x = zero_masked(x, mask[..., None])
         own = nn.relu(nn.Dense(self.hidden, name="own")(x))
         h = jnp.concatenate([own, self._mean_of_others(self._pairs(x), mask)], axis=-1)
         tokens = nn.Dense(self.features, name="tokens")(h)
-        return jnp.where(mask[..., None], tokens, 0)[:, :, None], mask[:, :, None]
+        return finish(tokens[:, :, None], mask)
 
     def _pairs(self, x: Array) -> Array:
         """``r [B, T, T, hidden]``."""
