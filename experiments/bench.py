@@ -37,8 +37,8 @@ from mmfuse.budget import equal
 from mmfuse.build import Built, build
 from mmfuse.cells import count
 from mmfuse.cells import flops as quantity
-from mmfuse.data.datasets import make_builder, prepare
-from mmfuse.data.loader import Dataset
+from mmfuse.data.datasets import make_builder
+from mmfuse.data.loader import Dataset, open_dataset
 from mmfuse.errors import InputError
 from mmfuse.objectives.apply import counted
 from mmfuse.parallel import Devices
@@ -194,17 +194,14 @@ def _load_twins(cores: int, devices: Devices) -> ModuleType:
 
 
 def _dataset(ablation: Ablation, args) -> Dataset:
-    data = ablation.data
-    builder = make_builder(
-        data["name"], data["builder"], data_dir=args.data_dir, raw_data=args.raw_data
-    )
-    if args.synthetic:
-        from experiments.synthetic import synthetic_dataset
+    data, places = ablation.data, {"data_dir": args.data_dir, "raw_data": args.raw_data}
+    if not args.synthetic:
+        return open_dataset(data, **places)
+    from experiments.synthetic import synthetic_dataset
 
-        n = max(SYNTHETIC_EXAMPLES, *(4 * row.train.batch for row in ablation.rows))
-        return synthetic_dataset(builder, data["preprocess"], n)
-    prepare(builder)
-    return Dataset(builder, data["preprocess"], resident_bytes=data["resident_bytes"])
+    n = max(SYNTHETIC_EXAMPLES, *(4 * row.train.batch for row in ablation.rows))
+    builder = make_builder(data["name"], data["builder"], **places)
+    return synthetic_dataset(builder, data["preprocess"], n)
 
 
 def _print_line(name: str, cells: tuple[str, ...]) -> None:

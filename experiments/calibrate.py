@@ -117,19 +117,12 @@ def train(settings: ConfigDict, data_dir: str | None) -> list[dict[str, Any]]:
     from mmfuse.ablation import resolve
     from mmfuse.build import build
     from mmfuse.checkpoint import Checkpoints
-    from mmfuse.data.datasets import make_builder, prepare
-    from mmfuse.data.loader import Dataset
+    from mmfuse.data.loader import open_dataset
     from mmfuse.loop import predict, train_group
     from mmfuse.parallel import Devices
 
     ablation = resolve(settings)
-    builder = make_builder(
-        ablation.data["name"], ablation.data["builder"], data_dir=data_dir, raw_data=None
-    )
-    prepare(builder)
-    dataset = Dataset(
-        builder, ablation.data["preprocess"], resident_bytes=ablation.data["resident_bytes"]
-    )
+    dataset = open_dataset(ablation.data, data_dir=data_dir, raw_data=None)
     devices = Devices(ablation.parallel["mode"], ablation.parallel["devices"])
     built = build(ablation.rows[0], dataset, devices, ablation)
     runs: list[dict[str, Any]] = []

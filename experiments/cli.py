@@ -89,6 +89,14 @@ def parse(parser: Parser, argv: list[str]) -> tuple[argparse.Namespace, list[tup
     return args, overrides
 
 
+def parse_flags(parser: Parser, argv: list[str]) -> argparse.Namespace:
+    """The known flags of a command on a workdir, which has its config."""
+    args, overrides = parse(parser, argv)
+    if overrides:
+        raise InputError(f"unknown flag '--config.{overrides[0][0]}': the workdir has its config")
+    return args
+
+
 def load(spec: str, overrides: list[tuple[str, str]]) -> tuple[ConfigDict, Ablation]:
     """The config file with its overrides applied, and what it means."""
     config = load_config(spec)

@@ -18,7 +18,6 @@ import numpy as np
 
 from experiments import cli
 from mmfuse import export
-from mmfuse.data.datasets import make_builder, prepare
 from mmfuse.data.loader import Dataset
 from mmfuse.errors import InputError, listed, nearest
 from mmfuse.model import model_inputs
@@ -26,9 +25,9 @@ from mmfuse.parallel import Devices
 from mmfuse.record import write_atomic
 from mmfuse.restored import (
     Finished,
-    check_data,
     finished_records,
     restore_ablation,
+    restore_dataset,
     restore_row,
 )
 from mmfuse.workdir import Workdir
@@ -50,22 +49,15 @@ def _parser() -> cli.Parser:
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit code."""
-    args, overrides = cli.parse(_parser(), argv)
-    if overrides:
-        raise InputError(f"unknown flag '--config.{overrides[0][0]}': the workdir has its config")
+    args = cli.parse_flags(_parser(), argv)
     workdir = Workdir(args.workdir)
     record = _chosen(finished_records(workdir), args.row, args.seed)
     ablation = restore_ablation(workdir)
-    data = ablation.data
-    builder = make_builder(
-        data["name"], data["builder"], data_dir=args.data_dir, raw_data=args.raw_data
-    )
-    prepare(builder)
-    dataset = Dataset(builder, data["preprocess"], resident_bytes=0)
-    check_data(workdir, dataset)
+    places = {"data_dir": args.data_dir, "raw_data": args.raw_data}
+    dataset = restore_dataset(workdir, ablation.data | {"resident_bytes": 0}, **places)
     row = restore_row(workdir, (record,), dataset, Devices("jit", 1), ablation)
     facts = {key: record[key] for key in ("row", "seed", "params_sha256")}
-    facts |= {"compression": row.built.row.compression, "preprocess": data["preprocess"]}
+    facts |= {"compression": row.built.row.compression, "preprocess": ablation.data["preprocess"]}
     params = jax.tree.map(lambda x: x[0], row.params)
     files = export.files(row.built, params, dataset, facts)
     furthest = _check(files, row, params, dataset)

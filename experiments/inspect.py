@@ -18,8 +18,7 @@ import numpy as np
 
 from experiments import cli
 from experiments.inspect_views import described, ids, mask, view
-from mmfuse.data.datasets import make_builder, prepare
-from mmfuse.data.loader import Dataset
+from mmfuse.data.loader import Dataset, open_dataset
 from mmfuse.data.preprocess import Picture, Text
 from mmfuse.errors import InputError, nearest
 from mmfuse.markup import Html, joined, tag
@@ -61,12 +60,8 @@ def main(argv: list[str]) -> int:
     args, overrides = cli.parse(_parser(), argv)
     _check(args.split, args.examples)
     _, ablation = cli.load(args.config, overrides)
-    data = ablation.data
-    builder = make_builder(
-        data["name"], data["builder"], data_dir=args.data_dir, raw_data=args.raw_data
-    )
-    prepare(builder)
-    dataset = Dataset(builder, data["preprocess"], resident_bytes=0)
+    data = ablation.data | {"resident_bytes": 0}
+    dataset = open_dataset(data, data_dir=args.data_dir, raw_data=args.raw_data)
     folder = Path(args.into)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{args.split}.html"

@@ -36,7 +36,6 @@ from experiments.probe_views import draw
 from experiments.table import insert
 from mmfuse import probes
 from mmfuse.ablation import Ablation
-from mmfuse.data.datasets import make_builder, prepare
 from mmfuse.data.loader import Dataset
 from mmfuse.errors import InputError, listed, nearest
 from mmfuse.lock import Lock
@@ -48,7 +47,13 @@ from mmfuse.probing.latency import forward_calls, take_turns
 from mmfuse.probing.points import CLEAN, Point, missing_points, modality_points, noise_points
 from mmfuse.probing.scores import Changes, scores
 from mmfuse.programs import forget
-from mmfuse.restored import Finished, check_data, finished_records, restore_ablation, restore_row
+from mmfuse.restored import (
+    Finished,
+    finished_records,
+    restore_ablation,
+    restore_dataset,
+    restore_row,
+)
 from mmfuse.tasks import METRICS
 from mmfuse.transforms import build_transforms
 from mmfuse.workdir import Workdir
@@ -76,9 +81,7 @@ def _parser() -> cli.Parser:
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit code."""
-    args, overrides = cli.parse(_parser(), argv)
-    if overrides:
-        raise InputError(f"unknown flag '--config.{overrides[0][0]}': the workdir has its config")
+    args = cli.parse_flags(_parser(), argv)
     for name, low in (("examples", 1), ("drawn", 0), ("repeats", 1)):
         if getattr(args, name) < low:
             raise InputError(f"--{name} must be at least {low}, got {getattr(args, name)}")
@@ -86,13 +89,8 @@ def main(argv: list[str]) -> int:
     workdir = Workdir(args.workdir)
     ablation = restore_ablation(workdir)
     records = _chosen(finished_records(workdir), args.rows)
-    data = ablation.data
-    builder = make_builder(
-        data["name"], data["builder"], data_dir=args.data_dir, raw_data=args.raw_data
-    )
-    prepare(builder)
-    dataset = Dataset(builder, data["preprocess"], resident_bytes=data["resident_bytes"])
-    check_data(workdir, dataset)
+    places = {"data_dir": args.data_dir, "raw_data": args.raw_data}
+    dataset = restore_dataset(workdir, ablation.data, **places)
     if not args.what and not generates(dataset.task):
         whats = tuple(what for what in whats if what != "samples")
     devices = Devices("jit", 1, cli.use_compilation_cache())

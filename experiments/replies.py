@@ -15,12 +15,10 @@ from itertools import islice
 
 from experiments import cli
 from experiments.table import insert
-from mmfuse.data.datasets import make_builder, prepare
-from mmfuse.data.loader import Dataset
 from mmfuse.errors import InputError
 from mmfuse.parallel import Devices
 from mmfuse.probing.replies import replies, true_texts, variety
-from mmfuse.restored import check_data, finished_records, restore_ablation, restore_row
+from mmfuse.restored import finished_records, restore_ablation, restore_dataset, restore_row
 from mmfuse.stats import summary
 from mmfuse.tasks.sequences import Words
 from mmfuse.workdir import Workdir
@@ -32,24 +30,18 @@ MEASURED = ("distinct-1", "distinct-2", "words")
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit code."""
-    args, overrides = cli.parse(_parser(), argv)
-    if overrides:
-        raise InputError(f"unknown flag '--config.{overrides[0][0]}': the workdir has its config")
+    args = cli.parse_flags(_parser(), argv)
     if args.examples < 1:
         raise InputError(f"--examples must be at least 1, got {args.examples}")
     workdir = Workdir(args.workdir)
     ablation = restore_ablation(workdir)
-    records, data = finished_records(workdir), ablation.data
-    builder = make_builder(
-        data["name"], data["builder"], data_dir=args.data_dir, raw_data=args.raw_data
-    )
-    prepare(builder)
-    dataset = Dataset(builder, data["preprocess"], resident_bytes=data["resident_bytes"])
+    records = finished_records(workdir)
+    places = {"data_dir": args.data_dir, "raw_data": args.raw_data}
+    dataset = restore_dataset(workdir, ablation.data, **places)
     if not isinstance(dataset.task, Words):
         raise InputError(
             f"'{args.workdir}' holds a task '{dataset.card['task']}', not one of words"
         )
-    check_data(workdir, dataset)
     devices = Devices("jit", 1, cli.use_compilation_cache())
     number = -(-min(args.examples, dataset.sizes["valid"]) // AT_ONCE)
     batches = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ import numpy as np
 from mmfuse.ablation import OPTIONAL, Ablation, Row
 from mmfuse.build import Built, build
 from mmfuse.checkpoint import sha256_file
-from mmfuse.data.loader import Dataset
+from mmfuse.data.loader import Dataset, open_dataset
 from mmfuse.errors import InputError
 from mmfuse.parallel import Devices
 from mmfuse.params import load_params
@@ -75,14 +75,20 @@ def finished_records(workdir: Workdir) -> dict[str, tuple[dict, ...]]:
     return rows
 
 
-def check_data(workdir: Workdir, dataset: Dataset) -> None:
-    """Refuses data that is not what the runs were trained on."""
+def restore_dataset(workdir: Workdir, data: Mapping[str, Any], **places: str | None) -> Dataset:
+    """The dataset of a workdir's runs; ``data`` and ``places`` as in ``open_dataset``.
+
+    Raises:
+      InputError: it is not what the runs were trained on.
+    """
+    dataset = open_dataset(data, **places)
     wanted = workdir.ablation()["identity"].get("data_fingerprint")
     if dataset.fingerprint != wanted:
         raise InputError(
             f"the data differs from what '{workdir.path}' was trained on: fingerprint "
             f"{dataset.fingerprint[:12]}, there {str(wanted)[:12]}; prepare the same files"
         )
+    return dataset
 
 
 def restore_row(

@@ -12,14 +12,14 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
 import jax
 import numpy as np
 
-from mmfuse.data.datasets import files_fingerprint
+from mmfuse.data.datasets import files_fingerprint, make_builder, prepare
 from mmfuse.data.preprocess import build_preprocessor
 from mmfuse.errors import InputError, RowError, nearest
 from mmfuse.processes import part
@@ -266,3 +266,16 @@ def host_part(order: np.ndarray, process: int, processes: int) -> np.ndarray:
         raise InputError(f"batch {size} is not divisible by {processes} processes")
     share = size // processes
     return order[..., process * share : (process + 1) * share]
+
+
+def open_dataset(data: Mapping[str, Any], *, data_dir: str | None, raw_data: str | None) -> Dataset:
+    """The dataset that ``config.data`` describes, prepared on first use.
+
+    Args:
+      data: ``name``, ``builder``, ``preprocess`` and ``resident_bytes`` of the config.
+      data_dir: where prepared datasets lie.
+      raw_data: the folder of upstream files.
+    """
+    builder = make_builder(data["name"], data["builder"], data_dir=data_dir, raw_data=raw_data)
+    prepare(builder)
+    return Dataset(builder, data["preprocess"], resident_bytes=data["resident_bytes"])
