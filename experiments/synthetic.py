@@ -15,11 +15,16 @@ import tensorflow_datasets as tfds
 
 from mmfuse.data.loader import Dataset
 from mmfuse.errors import InputError
-from mmfuse.tasks import TASKS, Regression
 
 WORDS = 500
 LONGEST = 24  # words in a message; steps of a sequence of any length
 SPLITS = ("train", "valid", "test")
+INSTEAD = "measure with the data itself"
+LABELLED = {  # the tasks with random labels: (rng, card) -> a label
+    "classification": lambda rng, card: rng.integers(card["classes"]),
+    "regression": lambda rng, card: rng.normal(),
+    "sentiment": lambda rng, card: rng.normal(),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +34,14 @@ class RandomBuilder:
     builder: tfds.core.DatasetBuilder
     n: int
     data_path: str = ""  # there are no files
+
+    def __post_init__(self):
+        card = self.builder.info.metadata
+        if card["task"] not in LABELLED:
+            raise InputError(
+                f"dataset '{card['name']}': its task '{card['task']}' has no random examples; "
+                f"allowed: {', '.join(LABELLED)}; for any other, {INSTEAD}"
+            )
 
     @property
     def info(self) -> SimpleNamespace:
@@ -48,13 +61,7 @@ class RandomBuilder:
     def _example(self, rng: np.random.Generator) -> dict:
         row = {name: _value(rng, kind) for name, kind in self.builder.info.features.items()}
         card = self.builder.info.metadata
-        if card["task"] == "classification":
-            return row | {"label": rng.integers(card["classes"])}
-        if issubclass(TASKS[card["task"]], Regression):
-            return row | {"label": rng.normal()}
-        raise InputError(
-            f"there are no random labels for the task '{card['task']}': prepare the data"
-        )
+        return row | {"label": LABELLED[card["task"]](rng, card)}
 
 
 def _value(rng: np.random.Generator, kind: tfds.features.FeatureConnector):
@@ -62,13 +69,24 @@ def _value(rng: np.random.Generator, kind: tfds.features.FeatureConnector):
     if isinstance(kind, tfds.features.Text):
         words = rng.integers(WORDS, size=rng.integers(1, LONGEST + 1))
         return " ".join(f"word{word}" for word in words)
+    shape = [LONGEST if size is None else size for size in kind.shape]
     if np.issubdtype(kind.np_dtype, np.integer):
         limits = np.iinfo(kind.np_dtype)
-        return rng.integers(limits.min, limits.max, kind.shape, kind.np_dtype, endpoint=True)
-    shape = [LONGEST if size is None else size for size in kind.shape]
+        return rng.integers(limits.min, limits.max, shape, kind.np_dtype, endpoint=True)
     return rng.normal(size=shape).astype(kind.np_dtype)
 
 
 def synthetic_dataset(builder, preprocess: dict[str, dict], n: int) -> Dataset:
-    """A dataset of ``n`` random examples, held in memory."""
-    return Dataset(RandomBuilder(builder, n), preprocess, resident_bytes=2**63)
+    """A dataset of ``n`` random examples, held in memory.
+
+    Raises:
+      InputError: the dataset's task is none of ``LABELLED``, or a modality is one of ids.
+    """
+    made = RandomBuilder(builder, n)
+    for name, entry in preprocess.items():
+        if entry["name"] == "identity":
+            raise InputError(
+                f"config.data.preprocess.{name}: 'identity' has no random ids; "
+                f"allowed: any other preprocessor; for ids, {INSTEAD}"
+            )
+    return Dataset(made, preprocess, resident_bytes=2**63)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import bench
+from experiments import bench, cli
 from experiments.synthetic import RandomBuilder, synthetic_dataset
 from mmfuse.ablation import resolve
 from mmfuse.build import build
@@ -156,6 +156,32 @@ def test_synthetic_sequences_of_any_length_have_steps():
     made = synthetic_dataset(builder, {"audio": {"name": "features"}}, 3)
     assert made.train_arrays()["inputs"]["audio"].shape == (3, 24, 74)
     assert made.sizes == {"train": 3, "valid": 3, "test": 3}
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("dialogue.py", "dataset 'onecommon': its task 'pointing'"),
+        ("dialogue.py:generation", "dataset 'onecommon': its task 'words'"),
+        ("next_step.py", "dataset 'polymusic': its task 'multilabel'"),
+        ("next_step.py:digits-image", "dataset 'digit_stream': its task 'picture'"),
+        ("next_step.py:digits-sound", "dataset 'digit_stream': its task 'sound'"),
+        ("knowledge_graph.py", "dataset 'codex_s': its task 'links'"),
+        ("knowledge_graph.py:classification", "dataset 'codex_s': its task 'triples'"),
+        ("recommendation.py:top", "dataset 'movielens': its task 'recommendation'"),
+        ("recommendation.py", "config.data.preprocess.user: 'identity' has no random ids"),
+    ],
+)
+def test_what_cannot_be_random_is_one_line(config, said, tmp_path, monkeypatch, capsys):
+    given = [f"--config=configs/{config}", "--synthetic", f"--data_dir={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", ["bench", *given])
+    with pytest.raises(SystemExit) as end:
+        cli.run_command(bench.main)
+    assert end.value.code == cli.BAD_INPUT
+    out, err = capsys.readouterr()
+    (line,) = err.splitlines()
+    assert line.startswith(f"error: {said}") and "; allowed: " in line
+    assert not out and not list(tmp_path.iterdir())
 
 
 ENCODERS = [
