@@ -1,10 +1,14 @@
 """The judge: its closed form by another solver, what it reads, and that it stays what it is."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
 
-from mmfuse.data.judge import fit_judge, load_judge
+from mmfuse.data.judge import GRID, _on_grid, fit_judge, load_judge
 from mmfuse.errors import InputError
 
 FIELDS = {"features": 60, "ridge": 1e-2, "blends": 300, "seed": 1}
@@ -41,6 +45,38 @@ def test_without_blends_it_is_the_ridge_solution():
     np.testing.assert_allclose(judge.weights, weights, atol=1e-4)
     expected = centred @ weights + target.mean(0)
     np.testing.assert_allclose(judge.scores(x), expected, atol=1e-4)
+
+
+ALONE = """
+import numpy as np
+from mmfuse.data.judge import fit_judge
+rng = np.random.default_rng(3)
+x, y = rng.normal(size=(3000, 20, 10)), rng.integers(4, size=3000)
+x[np.arange(3000), 0, y] += 2
+judge = fit_judge(x, y, features=300, ridge=1e-3, blends=500, seed=0)
+print(judge.sha256, judge.accuracy(x, y))
+"""
+
+
+def test_the_number_of_threads_changes_no_bit():
+    said = []
+    for threads in ("1", "2"):
+        counts = {f"{library}_NUM_THREADS": threads for library in ("OPENBLAS", "OMP", "MKL")}
+        command = [sys.executable, "-c", ALONE]
+        done = subprocess.run(command, env=os.environ | counts, capture_output=True, check=True)
+        said.append(done.stdout)
+    assert said[0] == said[1] and len(said[0]) > 64
+
+
+def test_sums_of_what_is_on_the_grid_are_exact():
+    rng = np.random.default_rng(0)
+    a, b = _on_grid(rng.normal(size=(5000, 3))), _on_grid(rng.normal(size=(5000, 2)))
+    assert np.abs(a).max() > 3 and (a != np.round(a)).any()
+    whole = [[int(value * 2**GRID) for value in column] for column in (*a.T, *b.T)]
+    for i in range(3):
+        for j in range(2):
+            exact = sum(u * v for u, v in zip(whole[i], whole[3 + j], strict=True))
+            assert (a.T @ b)[i, j] * 2.0 ** (2 * GRID) == exact
 
 
 def test_a_blend_is_read_as_its_largest_part():

@@ -188,7 +188,7 @@ def _generated(
     judge = fit_judge(x[:JUDGED], digits[:JUDGED], **JUDGES[target])
     accuracy = judge.accuracy(*clean["test"])
     weights = digit_chain.posterior(table, test.shown).astype(np.float32)
-    made, true = np.tensordot(weights, means, axes=1), clean["test"][0][test.target]
+    made, true = np.einsum("nd,d...->n...", weights, means), clean["test"][0][test.target]
     known = {
         "nll": nll(made, true),
         "rmse": float(np.sqrt(np.square(made - true).mean())),

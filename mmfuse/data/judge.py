@@ -20,6 +20,8 @@ from mmfuse.params import load_params, save_params
 FILE = "judge.npz"
 AVERAGED = 8  # examples of a class in the average that a blend is made of
 SHARES = (3.0, 1.0, 1.0)  # Dirichlet parameters of a blend's three parts
+GRID = 16  # binary digits behind the point of what is multiplied while fitting
+AT_ONCE = 4096  # examples whose features are held at a time
 SPREAD = 0.5  # of the thresholds of the random features, which have variance 1
 
 
@@ -62,8 +64,8 @@ class Judge:
         return self.scores(x).argmax(-1)
 
     def accuracy(self, x: np.ndarray, y: np.ndarray) -> float:
-        """The share of examples that are read right."""
-        return float(np.mean(self(x) == y))
+        """The share of examples that are read right; in float64, where no order of sums decides."""
+        return float(np.mean(self(x.astype(np.float64)) == y))
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Writes the judge into a dataset's folder; returns what the card says of it."""
@@ -97,6 +99,9 @@ def fit_judge(
     al. 2018, arXiv:1710.09412), of averages of a class: what minimises a squared error or a cross-
     entropy per pixel is an average, and it should be read as what it is for the most part.
 
+    The same examples give the same bits with any number of threads: matrix products are of numbers
+    on a grid (``_on_grid``), where their order does not matter, and all else has a fixed one.
+
     Args:
       x, y: clean training examples.
       features: K.
@@ -111,16 +116,59 @@ def fit_judge(
     target = np.concatenate([np.eye(classes)[y], shares])
     mean = flat.mean(axis=0)
     size = np.sqrt(np.square(flat - mean).sum(axis=1).mean())
-    projection = (rng.normal(size=(flat.shape[1], features)) / size).astype(np.float32)
-    threshold = rng.uniform(-SPREAD, SPREAD, features).astype(np.float32) - mean @ projection
-    hidden = (flat @ projection + threshold).clip(0).astype(np.float64)
-    centre, level = hidden.mean(axis=0), target.mean(axis=0)
-    hidden -= centre
-    covariance = hidden.T @ hidden
-    penalty = ridge * np.trace(covariance) / features * np.eye(features)
-    weights = np.linalg.solve(covariance + penalty, hidden.T @ (target - level))
-    learned = (threshold, weights, level - centre @ weights)
-    return Judge(projection, *(array.astype(np.float32) for array in learned))
+    drawn = _on_grid(rng.normal(size=(flat.shape[1], features)))
+    spread = rng.uniform(-SPREAD, SPREAD, features)
+    square, cross, centre = _sums((flat - mean) / size, drawn, spread, target)
+    level = target.mean(axis=0)
+    square -= len(flat) * centre[:, None] * centre
+    cross -= len(flat) * centre[:, None] * level
+    penalty = ridge * np.trace(square) / features * np.eye(features)
+    weights = _solved(square + penalty, cross)
+    projection = drawn / size
+    threshold = spread - (mean[:, None] * projection).sum(axis=0)
+    offset = level - (centre[:, None] * weights).sum(axis=0)
+    return Judge(*(a.astype(np.float32) for a in (projection, threshold, weights, offset)))
+
+
+def _sums(
+    x: np.ndarray, drawn: np.ndarray, spread: np.ndarray, target: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``h^T h`` [K, K], ``h^T target`` [K, C] and mean [K] of the features ``max(0, x W + b)``."""
+    features = len(spread)
+    square, cross = np.zeros((features, features)), np.zeros((features, target.shape[1]))
+    total = np.zeros(features)
+    for start in range(0, len(x), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        hidden = _on_grid((_on_grid(x[part]) @ drawn + spread).clip(0))
+        square += hidden.T @ hidden
+        cross += hidden.T @ _on_grid(target[part])
+        total += hidden.sum(axis=0)
+    return square, cross, total / len(x)
+
+
+def _on_grid(x: np.ndarray) -> np.ndarray:
+    """``x`` in float64, in whole multiples of ``2^-GRID``.
+
+    Products of two such numbers are multiples of ``2^(-2 GRID)``, and so are their sums: float64
+    holds all of these exactly as long as they stay below ``2^(53 - 2 GRID)``. A feature that has
+    variance 1 takes a million examples to get there.
+    """
+    return np.round(x * 2.0**GRID) / 2.0**GRID
+
+
+def _solved(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """``a^-1 b`` of a positive definite ``a`` [K, K] and ``b`` [K, C], by elimination.
+
+    A library's solver takes another order of sums with another number of threads.
+    """
+    a, b = a.copy(), b.copy()
+    for k in range(len(a) - 1):
+        factor = a[k + 1 :, k, None] / a[k, k]
+        a[k + 1 :, k + 1 :] -= factor * a[k, k + 1 :]
+        b[k + 1 :] -= factor * b[k]
+    for k in reversed(range(len(a))):
+        b[k] = (b[k] - (a[k, k + 1 :, None] * b[k + 1 :]).sum(axis=0)) / a[k, k]
+    return b
 
 
 def _blends(
