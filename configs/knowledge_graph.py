@@ -27,15 +27,15 @@ ARGUMENTS = ("zh", "movie", "cold", "classification", "smoke")
 CLASSIFIED = ("ComplEx", "DistMult", "TransE", "+ types, concat")
 
 
-def codex(types):
-    """The rows share the optimiser and the tables' width; TransE alone has dropout and no n3."""
-    features, names = 256, ("entity", "type_ids")
-    wide = {"features": features}
+def codex_rows(features):
+    """Models of the graph alone, types alone, and fusions of both; TransE alone has dropout."""
+    wide, names = {"features": features}, ("entity", "type_ids")
     skipped = {"head": {"skip": "entity"}}
+    concat = {"name": "concat", "hidden": features, **wide}
     methods = {
         "sum": {"name": "sum", **wide},
         "late average": {"name": "late_average", **wide},
-        "concat": {"name": "concat", "hidden": features, **wide},
+        "concat": concat,
         "GMU": {"name": "gmu", **wide},
         "MLB": {"name": "mlb", "width": features, **wide},
         "self- and cross-attention": {"name": "self_cross", **wide},
@@ -51,9 +51,15 @@ def codex(types):
     }
     for name, fusion in methods.items():
         rows[f"+ types, {name}"] = {"fusion": fusion, "modalities": names} | skipped
-    concat = {"fusion": methods["concat"]}
-    rows["+ type text, concat"] = concat | {"modalities": ("entity", "types")} | skipped
-    rows["+ types and text, concat"] = concat | skipped
+    rows["+ type text, concat"] = {"fusion": concat, "modalities": ("entity", "types")} | skipped
+    rows["+ types and text, concat"] = {"fusion": concat} | skipped
+    return rows
+
+
+def codex(types):
+    """The rows share the optimiser and the tables' width."""
+    features = 256
+    wide = {"features": features}
     return ConfigDict(
         {
             "seeds": (0, 1, 2, 3, 4),
@@ -88,7 +94,7 @@ def codex(types):
                 "select": "mrr",
             },
             "parallel": {"mode": "pmap", "devices": 0},
-            "rows": rows,
+            "rows": codex_rows(features),
         }
     )
 
