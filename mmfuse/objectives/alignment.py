@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -15,11 +16,28 @@ from mmfuse.transforms.base import Transform, number, whole
 
 
 class _Aligning(Objective):
-    """The base of both: a linear map of every pooled modality, compared pair by pair."""
+    """The base of both: a linear map of every pooled modality, compared pair by pair.
+
+    A subclass has ``features``, the width of the maps.
+    """
 
     def fits(self, modalities: tuple[str, ...], transforms: tuple[Transform, ...]) -> None:
         """At least two modalities."""
         several(modalities)
+
+    def _pairs(
+        self, seen: Seen, after: Callable[[Array], Array]
+    ) -> list[tuple[Array, Array, Array]]:
+        """``(u_m, u_n, who has both)`` for all ``m < n``: [N, features] twice and bool [N].
+
+        ``u_m = after(W_m h_m + b_m)`` over the N examples of all devices. To be called in a
+        ``__call__``.
+        """
+        vectors, present = pooled(seen.tokens, seen.masks)
+        u = {m: after(dense(self.features, x, m)(x)) for m, x in vectors.items()}
+        u, there = seen.everyone((u, present))
+        pairs = itertools.combinations(sorted(u), 2)
+        return [(u[m], u[n], there[m] & there[n]) for m, n in pairs]
 
 
 class Contrastive(_Aligning):
@@ -48,12 +66,9 @@ class Contrastive(_Aligning):
     @nn.compact
     def __call__(self, seen: Seen) -> Told:
         """See the class."""
-        vectors, present = pooled(seen.tokens, seen.masks)
-        u = {m: unit(dense(self.features, x, m)(x)) for m, x in vectors.items()}
-        u, there = seen.everyone((u, present))
         losses = [
-            paired_contrast(u[m] @ u[n].T / self.temperature, there[m] & there[n])
-            for m, n in itertools.combinations(sorted(u), 2)
+            paired_contrast(x @ y.T / self.temperature, both)
+            for x, y, both in self._pairs(seen, unit)
         ]
         return Told(self.weight * seen.mine(sum(losses) / len(losses)))
 
@@ -86,12 +101,9 @@ class DeepCCA(_Aligning):
     @nn.compact
     def __call__(self, seen: Seen) -> Told:
         """See the class."""
-        vectors, present = pooled(seen.tokens, seen.masks)
-        x = {m: dense(self.features, v, m)(v).astype(jnp.float32) for m, v in vectors.items()}
-        x, there = seen.everyone((x, present))
         found = [
-            total_correlation(x[m], x[n], there[m] & there[n], self.ridge)
-            for m, n in itertools.combinations(sorted(x), 2)
+            total_correlation(x, y, both, self.ridge)
+            for x, y, both in self._pairs(seen, lambda v: v.astype(jnp.float32))
         ]
         loss = -self.weight * sum(found) / len(found)
         return Told(jnp.broadcast_to(loss, seen.batch["weight"].shape))

@@ -32,7 +32,26 @@ class VectorMLP(nn.Module):
         return dense(self.features, h, "out")(h)
 
 
-class Unimodal(nn.Module):
+class _OfOne(nn.Module):
+    """The base of the controls of one modality: which it is."""
+
+    modality: str
+
+    def reads(self, modalities: tuple[str, ...]) -> tuple[str, ...]:
+        """The one modality that is read.
+
+        Raises:
+          InputError: it is not among ``modalities``.
+        """
+        if self.modality not in modalities:
+            raise InputError(
+                f"fusion.modality='{self.modality}' is not a modality of this data; allowed: "
+                f"{', '.join(sorted(modalities))}{nearest(self.modality, modalities)}"
+            )
+        return (self.modality,)
+
+
+class Unimodal(_OfOne):
     """One modality alone (the control of every table).
 
     ``f = MLP_m(mean over the tokens of m)``. The same map, under the same parameter name, that
@@ -49,12 +68,7 @@ class Unimodal(nn.Module):
       InputError: the batch has no modality of this name.
     """
 
-    modality: str
     features: int
-
-    def reads(self, modalities: tuple[str, ...]) -> tuple[str, ...]:
-        """The one modality that is read; raises InputError if it is not among ``modalities``."""
-        return one_modality(self.modality, modalities)
 
     @nn.compact
     def __call__(self, tokens: dict[str, Array], masks: dict[str, Array], *, train: bool) -> Fused:
@@ -66,7 +80,7 @@ class Unimodal(nn.Module):
         return one_token(vector * present[:, None].astype(vector.dtype), present)
 
 
-class Identity(nn.Module):
+class Identity(_OfOne):
     """One modality as it is (the control where a head has a model of that modality itself).
 
     ``f = mean over the tokens of m``, without a parameter, as wide as the tokens of ``modality``.
@@ -82,12 +96,6 @@ class Identity(nn.Module):
       InputError: the batch has no modality of this name.
     """
 
-    modality: str
-
-    def reads(self, modalities: tuple[str, ...]) -> tuple[str, ...]:
-        """The one modality that is read; raises InputError if it is not among ``modalities``."""
-        return one_modality(self.modality, modalities)
-
     @nn.compact
     def __call__(self, tokens: dict[str, Array], masks: dict[str, Array], *, train: bool) -> Fused:
         """See the class."""
@@ -95,16 +103,6 @@ class Identity(nn.Module):
         (m,) = self.reads(names(tokens))
         mean = masked_mean(tokens[m], masks[m], axis=(1, 2))
         return one_token(mean, masks[m].any(axis=(1, 2)))
-
-
-def one_modality(modality: str, modalities: tuple[str, ...]) -> tuple[str, ...]:
-    """The modality alone; raises InputError if it is not among ``modalities``."""
-    if modality not in modalities:
-        raise InputError(
-            f"fusion.modality='{modality}' is not a modality of this data"
-            f"; allowed: {', '.join(sorted(modalities))}{nearest(modality, modalities)}"
-        )
-    return (modality,)
 
 
 class LateAverage(nn.Module):
