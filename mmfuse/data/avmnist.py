@@ -21,6 +21,7 @@ from tensorflow_datasets.core import shuffle
 
 from mmfuse.data import avmnist_recipe, avmnist_sources, builder, image
 from mmfuse.data.avmnist_recipe import SPLITS
+from mmfuse.data.fields import MAX_SEED, check_range
 from mmfuse.errors import InputError, nearest
 
 CLASSES = 10
@@ -82,10 +83,10 @@ class AvmnistConfig(tfds.core.BuilderConfig):
         if self.spec_size not in (28, 112):
             raise InputError(f"avmnist: spec_size {self.spec_size} must be 28 or 112")
         if self.components is not None:
-            _check_range("components", self.components, 1, PIXELS)
-        _check_range("seed", self.seed, 0, 2**32 - 1)
+            check_range("avmnist", "components", self.components, 1, PIXELS)
+        check_range("avmnist", "seed", self.seed, 0, MAX_SEED)
         for split, most in zip(SPLITS, (TRAIN_IMAGES, 5_000, 10_000), strict=True):
-            _check_range(f"n_{split}", self.sizes[split], 1, most)
+            check_range("avmnist", f"n_{split}", self.sizes[split], 1, most)
         noise = "clean" if self.snr_db is None else f"snr{float(self.snr_db)}"
         sizes = "-".join(str(size) for size in self.sizes.values())
         kept = self.components or "auto"
@@ -95,11 +96,6 @@ class AvmnistConfig(tfds.core.BuilderConfig):
     def sizes(self) -> dict[str, int]:
         """Examples per split."""
         return {"train": self.n_train, "valid": self.n_valid, "test": self.n_test}
-
-
-def _check_range(name: str, value: int, low: int, high: int) -> None:
-    if not isinstance(value, int) or not low <= value <= high:
-        raise InputError(f"avmnist: {name} {value} must be a whole number from {low} to {high}")
 
 
 class Avmnist(builder.RawBuilder):

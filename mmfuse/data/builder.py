@@ -55,6 +55,17 @@ class FormConfig(tfds.core.BuilderConfig):
         check_range(self.dataset, f"split_seed of form {self.form}", self.split_seed, 0, highest)
         self.name = f"{self.form}-split{self.split_seed}"
 
+    def division(self, packed: str, sizes: dict[str, int]) -> tuple[str, dict[str, Any]]:
+        """How the examples were divided, and what the card states of it before they are read.
+
+        Args:
+          packed: whose split the packed form has.
+          sizes: of its splits; those of the other form depend on the seed.
+        """
+        if self.form == "packed":
+            return packed, {"splits": sizes}
+        return f"drawn here, seeded by split_seed {self.split_seed}", {}
+
 
 class RawBuilder(tfds.core.GeneratorBasedBuilder):
     """A dataset built from upstream files, prepared as array_record, read without TensorFlow."""
@@ -133,6 +144,17 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, examples: Iterable[dict]) -> Iterator[tuple[int, dict]]:
         yield from enumerate(examples)
+
+
+def same_classes(where: str, found: np.ndarray, wanted: tuple[str, ...]) -> None:
+    """Checks that a file has the classes that its labels are counted by.
+
+    Raises:
+      InputError: they are others, or in another order.
+    """
+    names = tuple(found.tolist())
+    if names != wanted:
+        raise InputError(f"{where}: class_name {names}; expected {wanted}")
 
 
 def same_rows(dataset: str, split: str, columns: dict[str, Sized]) -> None:

@@ -25,6 +25,7 @@ from mmfuse.data.graph import (
     asked_once,
     frequency,
     numbered,
+    question_features,
     read_triples,
 )
 from mmfuse.errors import InputError
@@ -105,10 +106,7 @@ class CodexS(builder.RawBuilder):
             "relation": builder.array(None, dtype=np.int32),
             "types": builder.text(),
             "type_ids": builder.array(None, dtype=np.int32),
-            "label": builder.array(dtype=np.int64),
-            "label_filter": builder.array(None, dtype=np.uint8),
-            "label_answers": builder.array(None, dtype=np.uint8),
-            "label_group": builder.array(dtype=np.int64),
+            **question_features(),
             **{name: builder.array(dtype=np.int64) for name in JUDGEMENT[self.builder_config.task]},
         }
 

@@ -18,6 +18,7 @@ from mmfuse.data import audio, avmnist, avmnist_recipe, avmnist_sources, digit_c
 from mmfuse.data.helpdesk_factors import MODALITIES, bayes_accuracy
 from mmfuse.data.judge import fit_judge
 from mmfuse.data.onecommon_turns import END, STOP, Words
+from mmfuse.data.references import reference
 from mmfuse.data.text import Vocabulary
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -117,7 +118,7 @@ def _pairs(table: np.ndarray, metric: str) -> list[Facts]:
 
 def line(name: str, **values: float) -> list[Facts]:
     """A line of references, an entry for each metric."""
-    return [{"name": name, "metric": metric, "value": value} for metric, value in values.items()]
+    return [reference(name, metric, value) for metric, value in values.items()]
 
 
 def _class(

@@ -16,6 +16,7 @@ import tensorflow_datasets as tfds
 
 from mmfuse.data import builder, logistic, raw, safe
 from mmfuse.data.fields import check_choice
+from mmfuse.data.references import reference
 from mmfuse.errors import InputError
 
 NAME = "emodb"
@@ -125,9 +126,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
         another speaker, sentence or emotion.
     """
     arrays, where = safe.read_npz(path), str(path)
-    names = tuple(safe.pick(arrays, "class_name", where).tolist())
-    if names != CLASS_NAMES:
-        raise InputError(f"{where}: class_name {names}; expected {CLASS_NAMES}")
+    builder.same_classes(where, safe.pick(arrays, "class_name", where), CLASS_NAMES)
     clips = {
         name: safe.pick(arrays, name, where)
         for name in ("clip", "logmel", "speaker", "sentence", "label")
@@ -173,7 +172,7 @@ def references(clips: dict[str, np.ndarray]) -> list[dict[str, Any]]:
             "recall_macro": np.mean([right[label == kind].mean() for kind in np.unique(label)]),
         }
         model = f"logistic regression on {name}, ten speakers together"
-        found += [{"name": model, "metric": m, "value": float(v)} for m, v in values.items()]
+        found += [reference(model, metric, value) for metric, value in values.items()]
     return found
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from mmfuse.data import safe
+from mmfuse.data import builder, safe
+from mmfuse.data.references import reference
 from mmfuse.errors import InputError
 
 Triple = tuple[str, str, str]
@@ -97,6 +99,21 @@ def _question(head: int, relation: int, tail: int, left_out: np.ndarray, told: n
     }
 
 
+def question_features() -> dict[str, Any]:
+    """The features of a question's columns in a dataset, all but its head."""
+    return {
+        "label": builder.array(dtype=np.int64),
+        "label_filter": builder.array(None, dtype=np.uint8),
+        "label_answers": builder.array(None, dtype=np.uint8),
+        "label_group": builder.array(dtype=np.int64),
+    }
+
+
+def known_id(number: int, seen: Container[int]) -> np.ndarray:
+    """The id, int32 [1], of what training has ``seen``, and [0] of what it has not."""
+    return np.array([number] if number in seen else [], np.int32)
+
+
 def frequency(train: np.ndarray, test: np.ndarray, known: Filter, relations: int) -> list[dict]:
     """References of a card: filtered ranks of test by how often train has a tail in the relation.
 
@@ -109,12 +126,8 @@ def frequency(train: np.ndarray, test: np.ndarray, known: Filter, relations: int
     terms = {"mrr": 1 / ranks} | {f"hits{k}": (ranks <= k).astype(float) for k in (1, 3, 10)}
     by_group = [test[:, 1] == relation for relation in range(relations)]
     return [
-        {
-            "name": "frequency of the answer in training, by relation",
-            "metric": metric,
-            "value": float(term.mean()),
-            "by_group": [float(term[where].mean()) if where.any() else None for where in by_group],
-        }
+        reference("frequency of the answer in training, by relation", metric, term.mean())
+        | {"by_group": [float(term[where].mean()) if where.any() else None for where in by_group]}
         for metric, term in terms.items()
     ]
 

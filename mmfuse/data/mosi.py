@@ -17,6 +17,7 @@ import tensorflow_datasets as tfds
 
 from mmfuse.data import mosi_sources as sources
 from mmfuse.data.builder import RawBuilder, array, text
+from mmfuse.data.fields import check_range
 from mmfuse.errors import InputError, nearest
 
 CHOICES = {
@@ -86,8 +87,7 @@ class MosiConfig(tfds.core.BuilderConfig):
                     f"mosi: unknown {field} '{value}'; allowed: {', '.join(allowed)}"
                     f"{nearest(value, allowed)}"
                 )
-        if type(self.context) is not int or not 0 <= self.context <= 62:
-            raise InputError(f"mosi: context {self.context!r} must be a whole number from 0 to 62")
+        check_range("mosi", "context", self.context, 0, 62)
         if self.context and self.features != "utterance":
             raise InputError("mosi: context needs features='utterance'; words have no such steps")
         if self.split == "official" and self.validation != "test":

@@ -17,7 +17,16 @@ import tensorflow_datasets as tfds
 
 from mmfuse.data import builder, raw, safe
 from mmfuse.data.fields import check_choice
-from mmfuse.data.graph import Filter, Triple, asked_once, frequency, numbered, read_triples
+from mmfuse.data.graph import (
+    Filter,
+    Triple,
+    asked_once,
+    frequency,
+    known_id,
+    numbered,
+    question_features,
+    read_triples,
+)
 from mmfuse.data.movielens_sources import PACKED as POSTERS
 from mmfuse.data.movielens_sources import POSTER
 from mmfuse.errors import InputError, nearest
@@ -90,10 +99,7 @@ class MovieKg(builder.RawBuilder):
             "relation": builder.array(None, dtype=np.int32),
             "plot": builder.text(),
             "poster": builder.array(*POSTER, dtype=np.uint8),
-            "label": builder.array(dtype=np.int64),
-            "label_filter": builder.array(None, dtype=np.uint8),
-            "label_answers": builder.array(None, dtype=np.uint8),
-            "label_group": builder.array(dtype=np.int64),
+            **question_features(),
         }
 
     def card(self) -> dict[str, Any]:
@@ -241,7 +247,7 @@ def _examples(
         film, relation = question.pop("head"), question["label_group"]
         yield question | {
             "id": f"{split}-{row}-{film}-{relation}",
-            "film": np.array([film] if film in seen else [], np.int32),
+            "film": known_id(film, seen),
             "relation": np.array([relation], np.int32),
             "plot": plots[film],
             "poster": posters[film],

@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 from mmfuse.data import builder, movielens_baselines
 from mmfuse.data import movielens_sources as sources
 from mmfuse.data.fields import MAX_SEED, check_choice, check_range
-from mmfuse.data.graph import packed_bits
+from mmfuse.data.graph import known_id, packed_bits
 
 NAME = "movielens"
 TASKS = {"rating": "regression", "cold": "regression", "top": "recommendation"}
@@ -204,8 +204,8 @@ def rated(ratings: sources.Ratings, split: np.ndarray, place: int) -> Iterator[d
         user, item = int(ratings.user[row]), int(ratings.item[row])
         yield {
             "id": str(row),
-            "user": _id(user, users),
-            "item": _id(item, items),
+            "user": known_id(user, users),
+            "item": known_id(item, items),
             "profile": ratings.profile[user],
             "genre": ratings.genre[item],
             **_content(ratings, item),
@@ -224,7 +224,7 @@ def liked(ratings: sources.Ratings, split: np.ndarray, place: int) -> Iterator[d
         genre = ratings.genre[history].mean(0) if history else np.zeros_like(ratings.genre[0])
         yield {
             "id": str(row),
-            "user": _id(user, users),
+            "user": known_id(user, users),
             "history": np.array(history, np.int32),
             "profile": ratings.profile[user],
             "genre": genre.astype(np.float32),
@@ -237,11 +237,6 @@ def liked(ratings: sources.Ratings, split: np.ndarray, place: int) -> Iterator[d
 
 def _seen(ids: np.ndarray) -> set[int]:
     return set(ids.tolist())
-
-
-def _id(number: int, seen: set[int]) -> np.ndarray:
-    """The id [1] of what training has, [0] of what it has not."""
-    return np.array([number] if number in seen else [], np.int32)
 
 
 def _content(ratings: sources.Ratings, item: int | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import dataclasses
 import numpy as np
 
 from mmfuse.data.movielens_sources import Ratings
+from mmfuse.data.references import reference
 
 DAMPING = 5.0  # ratings of the mean that every user and every film begins with
 ROUNDS = 20  # alternations; the biases move by less than 1e-4 after ten
@@ -69,8 +70,8 @@ def of_ratings(ratings: Ratings, split: np.ndarray, *, cold: bool) -> list[dict]
     entries = []
     for name, predicted in predictions.items():
         error = (ratings.rating - predicted)[split == 2]
-        entries.append(_entry(name, "rmse", np.sqrt(np.mean(error**2))))
-        entries.append(_entry(name, "mae", np.mean(np.abs(error))))
+        entries.append(reference(name, "rmse", np.sqrt(np.mean(error**2))))
+        entries.append(reference(name, "mae", np.mean(np.abs(error))))
     return entries
 
 
@@ -85,8 +86,8 @@ def of_lists(ratings: Ratings, split: np.ndarray, liked: np.ndarray) -> list[dic
     entries = []
     for name, scores in lists.items():
         recall, ndcg = listed(scores, ratings, split < 2, (split == 2) & liked)
-        entries.append(_entry(name, f"recall{TOP}", recall))
-        entries.append(_entry(name, f"ndcg{TOP}", ndcg))
+        entries.append(reference(name, f"recall{TOP}", recall))
+        entries.append(reference(name, f"ndcg{TOP}", ndcg))
     return entries
 
 
@@ -115,7 +116,3 @@ def listed(
         recalls.append(np.mean(rank <= TOP))
         gains.append(gain.sum() / best.sum())
     return float(np.mean(recalls)), float(np.mean(gains))
-
-
-def _entry(name: str, metric: str, value: float) -> dict:
-    return {"name": name, "metric": metric, "value": float(value)}

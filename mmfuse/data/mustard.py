@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mmfuse.data.builder import RawBuilder, array, text
+from mmfuse.data.fields import MAX_SEED, check_range
 from mmfuse.data.raw import RawFile
 from mmfuse.errors import InputError, nearest
 
@@ -58,15 +59,13 @@ class MustardConfig(tfds.core.BuilderConfig):
     seed: int = 0
 
     def __post_init__(self):
-        if type(self.fold) is not int or not 0 <= self.fold < FOLDS:
-            raise InputError(f"mustard: fold {self.fold!r} must be a whole number from 0 to 4")
+        check_range("mustard", "fold", self.fold, 0, FOLDS - 1)
         if self.speaker not in SPEAKERS:
             raise InputError(
                 f"mustard: unknown speaker form '{self.speaker}'; allowed: {', '.join(SPEAKERS)}"
                 f"{nearest(self.speaker, SPEAKERS)}"
             )
-        if type(self.seed) is not int or not 0 <= self.seed < 2**32:
-            raise InputError(f"mustard: seed {self.seed!r} must be a whole number from 0 to 2^32-1")
+        check_range("mustard", "seed", self.seed, 0, MAX_SEED)
         self.name = f"fold{self.fold}-speaker_{self.speaker}-seed{self.seed}"
 
 

@@ -67,13 +67,11 @@ class MvsaSingle(builder.RawBuilder):
 
     def card(self) -> dict[str, Any]:
         """What it is, whose, and what to beware of."""
-        config = self.builder_config
-        rule = {
-            "packed": "the split of the packed file",
-            "upstream": f"drawn here, seeded by split_seed {config.split_seed}",
-        }[config.form]
-        stated = {"splits": {"train": 3199, "valid": 400, "test": 401}}
-        return (stated if config.form == "packed" else {}) | {
+        rule, stated = self.builder_config.division(
+            "the split of the packed file",
+            {"train": 3199, "valid": 400, "test": 401},
+        )
+        return stated | {
             "name": NAME,
             "task": "classification",
             "classes": len(CLASS_NAMES),
@@ -115,9 +113,7 @@ def read_packed(path: Path) -> dict[str, np.ndarray]:
       InputError: the file's classes are others, or in another order.
     """
     arrays = safe.read_npz(path)
-    names = tuple(safe.pick(arrays, "class_name", str(path)).tolist())
-    if names != CLASS_NAMES:
-        raise InputError(f"{path}: class_name {names}, expected {CLASS_NAMES}")
+    builder.same_classes(str(path), safe.pick(arrays, "class_name", str(path)), CLASS_NAMES)
     wanted = ("guid", "image", "text", "label", "split")
     return {name: safe.pick(arrays, name, str(path)) for name in wanted}
 

@@ -66,13 +66,11 @@ class Waimai10k(builder.RawBuilder):
 
     def card(self) -> dict[str, Any]:
         """What it is, whose, and what to beware of."""
-        config = self.builder_config
-        rule = {
-            "packed": "the split of the packed file, made for it, not upstream",
-            "upstream": f"drawn here, seeded by split_seed {config.split_seed}",
-        }[config.form]
-        stated = {"splits": {"train": 9590, "valid": 1198, "test": 1199}}
-        return (stated if config.form == "packed" else {}) | {
+        rule, stated = self.builder_config.division(
+            "the split of the packed file, made for it, not upstream",
+            {"train": 9590, "valid": 1198, "test": 1199},
+        )
+        return stated | {
             "name": NAME,
             "task": "classification",
             "classes": len(CLASS_NAMES),

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mmfuse.errors import InputError, RowError, listed, nearest
@@ -131,6 +132,11 @@ def whole_numbers(columns: Columns, limit: int, name: str = "label", low: int = 
         value = values.reshape(len(values), -1)[row, int(np.argmax(wrong[row]))]
         raise RowError(row, f"{value} is outside {low}..{limit - 1}")
     return values.astype(np.int32)
+
+
+def mean_where(x: jax.Array, mask: jax.Array) -> jax.Array:
+    """The mean of ``x`` [B, N] over what ``mask`` [B, N] marks, [B]; 0 where that is nothing."""
+    return jnp.sum(jnp.where(mask, x, 0), axis=-1) / jnp.maximum(jnp.sum(mask, axis=-1), 1)
 
 
 def masked(columns: Columns, shape: tuple[int, ...], masked_by: tuple[int, ...]) -> dict:

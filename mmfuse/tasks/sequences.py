@@ -19,7 +19,7 @@ from mmfuse.decoders import (
     TransformerWords,
 )
 from mmfuse.errors import RowError
-from mmfuse.tasks.base import Columns, Sums, Task, masked, whole_numbers
+from mmfuse.tasks.base import Columns, Sums, Task, masked, mean_where, whole_numbers
 
 PADDING = 0  # The id behind the end of a text, and in front of its first word.
 
@@ -118,9 +118,7 @@ class Sound(Task):
     def loss(self, output: jax.Array, label: dict, *, smoothing: float = 0.0) -> jax.Array:
         """The mean squared error over the bands of all frames that are there; 0 without any."""
         del smoothing
-        square = jnp.mean(jnp.square(output - label["value"]), axis=-1)
-        square = jnp.sum(jnp.where(label["mask"], square, 0), axis=-1)
-        return square / jnp.maximum(jnp.sum(label["mask"], axis=-1), 1)
+        return mean_where(jnp.mean(jnp.square(output - label["value"]), axis=-1), label["mask"])
 
     def sums(self, output: jax.Array, label: dict, weight: jax.Array) -> Sums:
         """Sums of the squared errors of frames, and of frames."""

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmfuse.decoders import PooledHead
-from mmfuse.tasks.base import Columns, Sums, Task, masked
+from mmfuse.tasks.base import Columns, Sums, Task, masked, mean_where
 
 CONSTANT = 1e-6  # A feature whose variance is less than this is constant: it has no R2.
 
@@ -37,8 +37,7 @@ class Vector(Task):
     def loss(self, output: jax.Array, label: dict, *, smoothing: float = 0.0) -> jax.Array:
         """The mean squared error over the defined features of an example; 0 where none is."""
         del smoothing
-        square = jnp.where(label["mask"], jnp.square(output - label["value"]), 0)
-        return jnp.sum(square, axis=-1) / jnp.maximum(jnp.sum(label["mask"], axis=-1), 1)
+        return mean_where(jnp.square(output - label["value"]), label["mask"])
 
     def sums(self, output: jax.Array, label: dict, weight: jax.Array) -> Sums:
         """Per feature [F], over the defined values: count, |p - y|, (p - y)^2, y, and y^2."""
