@@ -3,8 +3,7 @@
 Command    python -m experiments.ablate --config=configs/next_step.py --workdir=runs/next_step
                --raw_data=FOLDER
 Argument   none or ``jsb``: the next chord of Bach's chorales from the last 8 of four voices
-           ``nottingham``: that of folk tunes, from the last 8 of melody and chord, every fourth
-           training and validation step
+           ``nottingham``: that of folk tunes, from the last 16 of melody and chord
            ``calls``: the voice of the next sentence of an earnings call (29 features), from a
            sentence as text and voice and the voice of the 16 before it
            ``words``: which of 500 words the next sentence has
@@ -30,7 +29,7 @@ FEATURES, HIDDEN = 64, 128
 DIGITS = ("digits", "digits-image", "digits-sound", "digits-word")
 ARGUMENTS = ("jsb", "nottingham", "calls", "words", *DIGITS, "smoke")
 VOICES = {"jsb": ("bass", "tenor", "alto", "soprano"), "nottingham": ("chord", "melody")}
-STEPS = 8
+STEPS = {"jsb": 8, "nottingham": 16}
 MUSIC = {
     "LMF": {"name": "lmf", "rank": 8},
     "CentralNet": {"name": "centralnet", "hidden": 64},
@@ -59,29 +58,25 @@ METRIC = {"class": "accuracy", "image": "recognised", "sound": "recognised", "wo
 
 def music(corpus):
     """The last chords, voice by voice, to the next chord."""
-    voices = VOICES[corpus]
+    voices, steps = VOICES[corpus], STEPS[corpus]
     # Keys are switches; the newest step is the last, so what is missing is missing in front.
-    roll = {"name": "features", "length": STEPS, "side": "left", "scale": "none"}
+    roll = {"name": "features", "length": steps, "side": "left", "scale": "none"}
     cross = "self- and cross-attention"
     methods = MUSIC if corpus == "jsb" else {cross: MUSIC[cross]}
-    window = {"name": "mlp", "features": FEATURES, "hidden": 128, "group": STEPS}
+    window = {"name": "mlp", "features": FEATURES, "hidden": 128, "group": steps}
     return ConfigDict(
         {
             "seeds": (0, 1, 2, 3, 4),
             "baseline": "concat",
             "metric": "nll",
             "conditions": {
-                "features": f"piano rolls, the last {STEPS} steps of each voice",
+                "features": f"piano rolls, the last {steps} steps of each voice",
                 "split": "the data's own, by piece",
                 "protocol": "mean over all steps; epoch chosen on validation pieces",
             },
             "data": {
                 "name": "polymusic",
-                "builder": {
-                    "corpus": corpus,
-                    "history": STEPS,
-                    "every": 4 if corpus == "nottingham" else 1,
-                },
+                "builder": {"corpus": corpus, "history": steps},
                 "preprocess": {voice: dict(roll) for voice in voices},
                 # 13,578 chords of chorales are known by heart in three epochs, whole steps less so.
                 "train_transforms": tuple(
@@ -90,7 +85,7 @@ def music(corpus):
             },
             "encoders": {voice: dict(window) for voice in voices},
             "train": {
-                "epochs": 8 if corpus == "jsb" else 5,
+                "epochs": 8,
                 "batch": 64,
                 "lr": 3e-3,
                 "weight_decay": 1e-1,

@@ -99,7 +99,7 @@ def pooled(ablation: Ablation, runs: Sequence[Mapping[str, Any]], said: Mapping)
             "test": {} if lost else _scores(card, said),
         },
         "selected": {"by": first["selected"]["by"]},
-        "reference": [e for e in first["reference"] if all(e in run["reference"] for run in runs)],
+        "reference": _references([run["reference"] for run in runs]),
         "parameters": round(np.mean([run["parameters"] for run in runs])),
         "clock": _clock([run["clock"] for run in runs]),
         "data": {
@@ -130,6 +130,29 @@ def _means(metrics: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def _shared(cards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {k: v for k, v in cards[0].items() if all(card.get(k) == v for card in cards)}
+
+
+def _references(found: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """The known values that all folds have: as they are if equal, else their mean, which is named.
+
+    Those that a fold lacks are left out.
+    """
+    values = [
+        {(entry["name"], entry["metric"]): entry["value"] for entry in fold} for fold in found
+    ]
+    kept = []
+    for entry in found[0]:
+        key = entry["name"], entry["metric"]
+        if all(key in of for of in values):
+            kept.append(_mean_reference(entry, [of[key] for of in values]))
+    return kept
+
+
+def _mean_reference(entry: Mapping[str, Any], values: Sequence[float]) -> dict[str, Any]:
+    if all(value == values[0] for value in values):
+        return dict(entry)
+    mean = math.fsum(values) / len(values)
+    return entry | {"name": f"{entry['name']}, mean of the folds", "value": mean}
 
 
 def _clock(clocks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

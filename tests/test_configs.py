@@ -50,7 +50,7 @@ ARGUMENTS = {  # a config that is not named here is tried without one
     "mustard": ["", "4", "smoke"],
     "dialogue": ["", "picture", "response", "generation", "reviews", "smoke"],
     "compression": ["", "smoke"],
-    "recommendation": ["", "u1", "items3", "top", "smoke"],
+    "recommendation": ["", "u1", "folds", "items3", "unseen", "top", "smoke"],
     "knowledge_graph": ["", "zh", "movie", "cold", "classification", "smoke"],
     "sentiment": ["", "mosi", "video", "mvsa", "emodb", "reviews", "smoke"],
     "next_step": [

@@ -99,6 +99,19 @@ def test_a_run_that_failed_in_one_fold_has_no_score_and_a_missing_one_no_record(
     assert record["metrics"] == {"valid": {}, "test": {}}
 
 
+def test_a_known_value_of_every_fold_is_named_as_their_mean_where_it_differs(tmp_path):
+    def known(**values):
+        return [{"name": n, "metric": "accuracy", "value": v} for n, v in values.items()]
+
+    found = known(bias=0.5, chance=0.25, lost=0.1), known(chance=0.25, bias=0.75)
+    made = {f"seed={n}": fold(tmp_path / str(n), n, 5, reference=of) for n, of in enumerate(found)}
+    ablation = resolve(config())
+    with open_workdir(tmp_path / "all", ablation.identity()) as workdir:
+        records = pool(ablation, workdir, made)
+    wanted = known(**{"bias, mean of the folds": 0.625, "chance": 0.25})
+    assert [record["reference"] for record in records] == [wanted, wanted]
+
+
 def test_scores_of_examples_cannot_be_pooled():
     with pytest.raises(InputError, match="folds of this task cannot be pooled"):
         joined([{"output": {"mrr": np.ones(3)}, "label": np.ones(3)}] * 2)

@@ -17,8 +17,10 @@ from mmfuse.stats.items import (
     mcnemar,
     noise,
 )
+from mmfuse.stats.scores import scores_of
 from mmfuse.tasks.classification import Classification, confusion_scores
 from mmfuse.tasks.regression import Sentiment
+from mmfuse.tasks.vector import Vector
 
 
 def _logits(right, label, classes=3):
@@ -240,3 +242,52 @@ def test_groups_of_examples_are_drawn_whole():
     assert found.error == pytest.approx(2**0.5 * noise("recall1", alone).error, rel=0.03)
     against = compare_items("recall1", together, {s: together[1 - s] for s in (0, 1)})
     assert against.of == "groups of test examples" and against.n == 20
+
+
+def vectors(calls=80, features=4):
+    """Labels and a prediction of calls of unlike length; two values are undefined, one feature is
+    constant.
+    """
+    rng = np.random.default_rng(3)
+    group = np.repeat(np.arange(calls), rng.integers(5, 60, calls))
+    value = rng.normal(size=(group.size, features)) + rng.normal(size=(calls, features))[group]
+    prediction = (
+        0.6 * value + rng.normal(0, 0.5, value.shape) + rng.normal(0, 0.2, calls)[group, None]
+    )
+    value[:, 1] = 2.0
+    mask = np.ones_like(value, bool)
+    mask[:2, 0] = False
+    value[:2, 0] = np.nan
+    label = {"value": value.astype(np.float32), "mask": mask}
+    return {"prediction": prediction.astype(np.float32)}, label, group
+
+
+def r2_of(output, label, chosen=slice(None)):
+    task = Vector(label["value"].shape[1])
+    output, label = ({k: v[chosen] for k, v in tree.items()} for tree in (output, label))
+    sums = task.sums(output["prediction"], label, np.ones(len(label["mask"]), np.float32))
+    return task.scores({k: np.asarray(v) for k, v in sums.items()})["r2"]
+
+
+def test_r2_is_a_mean_over_examples():
+    output, label, group = vectors()
+    run = {"output": output, "label": label}
+    assert scores_of("r2", {0: run}, [0]).mean() == pytest.approx(r2_of(output, label), rel=1e-4)
+    calls = scores_of("r2", {0: run | {"group": group}}, [0])
+    assert calls.shape == (1, 80)
+    assert calls.mean() == pytest.approx(r2_of(output, label), rel=1e-4)
+
+
+def test_the_noise_of_r2_is_that_of_drawing_whole_groups():
+    """The bootstrap draws calls and takes the metric itself, with the spread of what was drawn."""
+    output, label, group = vectors()
+    rows = [np.flatnonzero(group == call) for call in range(80)]
+    rng, drawn = np.random.default_rng(0), []
+    for _ in range(400):
+        chosen = np.concatenate([rows[call] for call in rng.integers(80, size=80)])
+        drawn.append(r2_of(output, label, chosen))
+    found = noise("r2", {0: {"output": output, "label": label, "group": group}})
+    assert (found.n, found.of) == (80, "groups of test examples")
+    assert found.error == pytest.approx(np.std(drawn), rel=0.25)
+    alone = noise("r2", {0: {"output": output, "label": label}})
+    assert alone.error < 0.8 * found.error

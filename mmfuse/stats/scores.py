@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+CONSTANT = 1e-6  # a variance below which there is no R2, as in mmfuse.tasks.vector
 EXAMPLES, FOLDS, GROUPS = "test examples", "folds", "groups of test examples"
 DRAWN = {"fold": FOLDS, "group": GROUPS}
 
@@ -47,6 +48,21 @@ def _seven(output: np.ndarray, label: np.ndarray) -> np.ndarray:
     return (p == y).astype(np.float64)
 
 
+def _r2(output: Mapping, label: Mapping) -> np.ndarray:
+    """Mean R2 over F features as a mean over examples: ``1 - N / F sum_f wrong_if / spread_f``.
+
+    The spread of a feature in the test split, ``sum (y - mean)^2``, is held fixed, whatever is
+    drawn.
+    """
+    there, y = label["mask"], np.asarray(label["value"], np.float64)
+    count = np.maximum(there.sum(0), 1)
+    mean = np.where(there, y, 0).sum(0) / count
+    spread = (np.where(there, y - mean[None], 0) ** 2).sum(0)
+    wrong = np.where(there, y - output["prediction"], 0) ** 2
+    varies = spread > CONSTANT * count
+    return (1 - len(y) * wrong[:, varies] / spread[varies][None]).mean(1)
+
+
 SCORES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "accuracy": _accuracy,
     "recall_macro": _recall,
@@ -55,6 +71,7 @@ SCORES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "acc2_non0": _non0,
     "acc7": _seven,
 }
+OF_VECTORS = {"r2": _r2}  # of outputs and labels that are dicts
 COUNTED = frozenset(SCORES) - {"mae", "recall_macro"}  # scores that are 0 or 1
 
 
@@ -96,10 +113,10 @@ def _of_examples(
 ) -> np.ndarray | None:
     if not seeds:
         return None
-    if isinstance(runs[seeds[0]]["output"], Mapping):  # the scores themselves, by metric
-        kept = [runs[s]["output"].get(metric) for s in seeds]
-        return None if kept[0] is None else np.stack(kept).astype(np.float64)
-    if metric not in SCORES:
+    output = runs[seeds[0]]["output"]
+    if isinstance(output, Mapping) and metric in output:  # the scores themselves
+        return np.stack([runs[s]["output"][metric] for s in seeds]).astype(np.float64)
+    score = (OF_VECTORS if isinstance(output, Mapping) else SCORES).get(metric)
+    if score is None:
         return None
-    score = SCORES[metric]
     return np.stack([score(runs[s]["output"], runs[s]["label"]) for s in seeds])
