@@ -18,8 +18,8 @@ Rows       each modality alone; seven fusions; and ``main modality only``, named
            It is the control of the ranks: does any fusion earn its place?
 Time       one CPU core, five seeds: mosi 1 minute, mvsa 4, reviews 4, emodb 12 (ten folds)
 Expected   a mean absolute error of 1.16 to 1.29 (mosi), 62 % (mvsa), 88 to 90 % (reviews); emodb:
-           an unweighted average recall of 45 to 49 %, where a linear model of pooled frames has 56:
-           a network that learns from the frames of about 430 clips does not reach it
+           an unweighted average recall of 56 to 59 %, where a linear model of the same pooled bands
+           has 56; from frames (``builder.audio="frames"``), about 430 clips taught 47 to 49
 """
 
 from ml_collections import ConfigDict
