@@ -18,8 +18,8 @@ Rows       each modality alone; seven fusions; and ``main modality only``, named
            It is the control of the ranks: does any fusion earn its place?
 Time       one CPU core, five seeds: mosi 1 minute, mvsa 4, reviews 4, emodb 12 (ten folds)
 Expected   a mean absolute error of 1.16 to 1.29 (mosi), 62 % (mvsa), 88 to 90 % (reviews); emodb:
-           an unweighted average recall of 45 to 49 %, where a linear model of pooled frames has 56:
-           a network that learns from the frames of about 430 clips does not reach it
+           an unweighted average recall of 56 to 59 %, where a linear model of the same pooled bands
+           has 56; from frames (``builder.audio="frames"``), about 430 clips taught 47 to 49
 """
 
 from ml_collections import ConfigDict
@@ -82,24 +82,21 @@ def speech():
     config = mosi.utterances()
     config.metric = config.train.select = "recall_macro"
     config.conditions = {
-        "features": "log-mel frames, and which of the ten sentences",
+        "features": "log-mel bands, pooled over time, and which of the ten sentences",
         "split": "leave one speaker out: eight train, the next one chooses the epoch",
         "protocol": "epoch chosen on the validation speaker",
     }
     config.data = {
         "name": "emodb",
-        "builder": {"speaker": SPEAKERS[0]},
+        "builder": {"speaker": SPEAKERS[0], "audio": "pooled"},
         "folds": {"speaker": SPEAKERS},
         "preprocess": {
             "audio": {"name": "features"},
             "text": {"name": "text", "length": 1, "stop_words": False, "min_count": 1},
         },
-        "train_transforms": (
-            {"name": "spec_augment", "modality": "audio", "time": 12, "frequency": 6},
-        ),
     }
     config.encoders = {
-        "audio": {"name": "mlp", "features": 32, "hidden": 64, "group": 9},
+        "audio": {"name": "mlp", "features": 32, "hidden": 64},
         "text": {"name": "embedding", "features": 32},
     }
     config.train.update(epochs=30, batch=64, lr=3e-3, weight_decay=0.1)

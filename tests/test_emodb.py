@@ -88,9 +88,26 @@ def test_pooling_takes_mean_deviation_and_steps():
     np.testing.assert_allclose(emodb.pooled(x)[0], wanted)
 
 
-def test_an_unknown_speaker_is_named():
-    with pytest.raises(InputError, match="speaker 4; allowed: 3, 8, 9"):
-        emodb.EmodbConfig(speaker=4)
+def test_pooled_sound_is_that_of_the_frames_in_decibels(tmp_path, monkeypatch):
+    write(tmp_path, monkeypatch)
+    frames, pooled = (
+        list(rows(prepared("emodb", tmp_path, tmp_path / "data", audio=audio), "test"))
+        for audio in emodb.AUDIO
+    )
+    assert [row["id"] for row in frames] == [row["id"] for row in pooled]
+    for long, short in zip(frames, pooled, strict=True):
+        x = long["audio"].astype(np.float64)
+        wanted = [*x.mean(0), *x.std(0), *np.abs(x[1:] - x[:-1]).mean(0)]
+        np.testing.assert_allclose(short["audio"], wanted, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [({"speaker": 4}, "speaker 4; allowed: 3, 8, 9"), ({"audio": "pool"}, "audio 'pool'.*pooled")],
+)
+def test_an_unknown_field_is_named(field, said):
+    with pytest.raises(InputError, match=said):
+        emodb.EmodbConfig(**field)
 
 
 def test_the_real_clips_are_as_described(raw_data, tmp_path, monkeypatch):

@@ -27,6 +27,8 @@ EMOTIONS = {  # the letter of a clip's name (German), and the class
 CLASS_NAMES = tuple(EMOTIONS.values())
 SPEAKERS = (3, 8, 9, 10, 11, 12, 13, 14, 15, 16)
 FRAMES, BANDS = 99, 40
+SHAPES = {"frames": (FRAMES, BANDS), "pooled": (3 * BANDS,)}
+AUDIO = tuple(SHAPES)
 FLOOR = -80.0  # dB below the loudest value of a clip
 PACKED = raw.RawFile(
     "emodb/emodb_logmel.npz",
@@ -38,14 +40,21 @@ PACKED = raw.RawFile(
 
 @dataclasses.dataclass(kw_only=True)
 class EmodbConfig(tfds.core.BuilderConfig):
-    """``speaker``: the one who is tested. The next one, in a circle, is for validation."""
+    """Who is tested, and what is heard of a clip.
+
+    Attributes:
+      speaker: the one who is tested. The next one, in a circle, is for validation.
+      audio: "frames", or "pooled": one vector, what the bands do over time.
+    """
 
     name: str = ""
     speaker: int = SPEAKERS[0]
+    audio: str = AUDIO[0]
 
     def __post_init__(self):
         check_choice(NAME, "speaker", self.speaker, SPEAKERS)
-        self.name = f"speaker{self.speaker}"
+        check_choice(NAME, "audio", self.audio, AUDIO)
+        self.name = f"{self.audio}-speaker{self.speaker}"
 
     @property
     def validation(self) -> int:
@@ -62,12 +71,12 @@ class Emodb(builder.RawBuilder):
     """TFDS builder of ``emodb``: the emotion of a spoken sentence.
 
     Features: ``audio`` float32 [99, 40], 40 mel bands, 50 frames a second, in dB from -80 to 0, the
-    clip's maximum; ``text``, which of the ten sentences, as its code (a01 .. b10); ``label`` as
-    ``class_names``; ``id`` the name of the clip.
+    clip's maximum; or float32 [120], what ``pooled`` makes of them; ``text``, which of the ten
+    sentences, as its code (a01 .. b10); ``label`` as ``class_names``; ``id`` the name of the clip.
     """
 
     CONFIG = EmodbConfig
-    VERSION = tfds.core.Version("1.1.0")  # 1.1: the card has references
+    VERSION = tfds.core.Version("1.2.0")  # 1.1: the card has references; 1.2: pooled sound
 
     @classmethod
     def sources(cls, config: EmodbConfig) -> tuple[builder.Source, ...]:
@@ -77,7 +86,7 @@ class Emodb(builder.RawBuilder):
     def features(self) -> dict[str, Any]:
         """A spectrogram and a code."""
         return {
-            "audio": builder.array(FRAMES, BANDS),
+            "audio": builder.array(*SHAPES[self.builder_config.audio]),
             "text": builder.text(),
             "label": builder.array(dtype=np.int64),
         }
@@ -115,7 +124,9 @@ class Emodb(builder.RawBuilder):
         self.note(references=references(clips))
         split = np.where(clips["speaker"] == config.speaker, "test", "train")
         split[clips["speaker"] == config.validation] = "valid"
-        return {part: _examples(clips, split == part) for part in ("train", "valid", "test")}
+        return {
+            part: _examples(clips, split == part, config) for part in ("train", "valid", "test")
+        }
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
@@ -182,11 +193,16 @@ def pooled(logmel: np.ndarray) -> np.ndarray:
     return np.concatenate([x.mean(1), x.std(1), np.abs(np.diff(x, axis=1)).mean(1)], axis=1)
 
 
-def _examples(clips: dict[str, np.ndarray], chosen: np.ndarray) -> Iterator[dict]:
+def _examples(
+    clips: dict[str, np.ndarray], chosen: np.ndarray, config: EmodbConfig
+) -> Iterator[dict]:
+    heard = (clips["logmel"] / np.float32(255) - 1) * np.float32(-FLOOR)
+    if config.audio == "pooled":
+        heard = pooled(heard).astype(np.float32)
     for row in np.flatnonzero(chosen).tolist():
         yield {
             "id": str(clips["clip"][row]),
-            "audio": (clips["logmel"][row] / np.float32(255) - 1) * np.float32(-FLOOR),
+            "audio": heard[row],
             "text": str(clips["sentence"][row]),
             "label": int(clips["label"][row]),
         }
