@@ -130,6 +130,11 @@ def calls(target):
         }
     )
     config.train.update(epochs=5, batch=128, lr=1e-3)
+    if target == "words":
+        # The first sentence of a call has no history. It alone would not teach how often words are
+        # said when nothing is known.
+        forgotten = {"name": "drop_modality", "modality": "history", "p": 0.1}
+        config.data.train_transforms = (forgotten,)
     methods = CALLS if target == "voice" else {"GMU": CALLS["GMU"]}
     config.rows = ConfigDict(rows(modalities, methods, features=FEATURES, hidden=HIDDEN))
     return config
