@@ -150,8 +150,9 @@ def cold(fold):
 def unseen():
     """All five parts of the films; a user's mean is the least that content must improve on."""
     config = cold(COLD[0])
-    alone = [f"{m} only" for m in ("profile", *CONTENT)]
-    return folds(config, COLD, {n: row for n, row in config.rows.items() if n not in alone})
+    one = [f"user + {content}" for content in CONTENT]
+    kept = ("user only", *one, "user + genre + plot", "product", "late average", "concat")
+    return folds(config, COLD, {name: config.rows[name] for name in kept})
 
 
 def top():
