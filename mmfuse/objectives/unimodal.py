@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mmfuse.decoders import Regularised
 from mmfuse.errors import InputError
 from mmfuse.fusion.base import Array, Fused
 from mmfuse.objectives.base import Objective, Seen, Told, several, unit_uniform
@@ -20,11 +21,16 @@ def own_heads(objective: Objective, seen: Seen) -> dict[str, nn.Module]:
 
 
 def alone(heads: dict[str, nn.Module], seen: Seen, *, train: bool) -> dict[str, Array]:
-    """The task's loss of each modality's own head, ``{m: [B]}``; 0 where it is absent."""
+    """The task's loss of each modality's own head, ``{m: [B]}``; 0 where it is absent.
+
+    A penalty that heads of this kind add in training (``Regularised``) is left to the model's own:
+    each head's is the task's loss alone, as those that blending measures.
+    """
     losses, given = {}, seen.batch.get("given")
     for m, head in heads.items():
         tokens, mask = seen.tokens[m], seen.masks[m]
         output = head(Fused(tokens, mask), {m: (tokens, mask)}, given, train=train)
+        output = output.output if isinstance(output, Regularised) else output
         losses[m] = jnp.where(jnp.any(mask, axis=(1, 2)), seen.loss(output), 0)
     return losses
 

@@ -1,10 +1,13 @@
 """Unimodal heads and gradient blending against numpy and by hand."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmfuse.decoders import DistMult
 from mmfuse.errors import InputError
 from mmfuse.objectives.unimodal import GradientBlending, UnimodalHeads, blended
 from mmfuse.transforms import TRANSFORMS
@@ -24,6 +27,25 @@ def test_unimodal_heads_are_their_equation():
     expected = [0.4 * sum(by_head(p, b).values()) for b in range(B)]
     np.testing.assert_allclose(found.loss, expected, rtol=1e-5)
     assert found.loss[3] == 0
+
+
+@pytest.mark.parametrize("name", ["unimodal_heads", "gradient_blending"])
+def test_a_head_with_a_penalty_has_the_task_s_loss_alone(name):
+    kind = {"unimodal_heads": UnimodalHeads, "gradient_blending": GradientBlending}[name]
+    given = {"relation": np.array([0, 1, 1, 0], np.int32), "answers": np.full((B, 1), 96, np.uint8)}
+
+    def loss(n3):
+        tokens, masks = make_batch()
+        tokens = {m: x[..., :1] * np.ones(5, np.float32) for m, x in tokens.items()}
+        what = rig.seen(tokens=tokens, masks=masks, state=objective.begin(tuple(tokens)))
+        head = DistMult(rig.CLASSES, 2, 5, n3=n3)
+        model = what.model.clone(head=head)
+        what = dataclasses.replace(what, model=model, batch=what.batch | {"given": given})
+        return rig.told(objective, dataclasses.replace(what, measured=lambda: what))[0].loss
+
+    objective = kind()
+    np.testing.assert_array_equal(loss(0.3), loss(0.0))
+    assert np.abs(loss(0.3)[:3]).min() > 0
 
 
 def test_blending_weighs_by_generalisation_over_overfitting_squared():
