@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmfuse.decoders.fields import check_field
 from mmfuse.errors import InputError, RowError, listed, nearest
 
 Sums = dict[str, jax.Array]
@@ -83,7 +84,7 @@ class Task(abc.ABC):
         """The head with these fields of ``config.head``, among them its ``name`` (or the default).
 
         Raises:
-          InputError: no such head for this task, or no such field.
+          InputError: no such head for this task, no such field, or a value out of its range.
         """
         fields = dict(fields)
         name, sizes = fields.pop("name", next(iter(self.heads))), self.sizes()
@@ -94,12 +95,13 @@ class Task(abc.ABC):
             )
         declared = [field.name for field in dataclasses.fields(self.heads[name])]
         allowed = [field for field in declared if field not in ("parent", "name", *sizes)]
-        for field in fields:
+        for field, value in fields.items():
             if field not in allowed:
                 raise InputError(
                     f"config.head: '{name}' has no field '{field}' to be set"
                     f"{nearest(field, allowed)}{listed(allowed)}"
                 )
+            check_field(field, value)
         return self.heads[name](**sizes, **fields)
 
     def finalise(self, sums: Mapping[str, np.ndarray]) -> dict[str, Any]:

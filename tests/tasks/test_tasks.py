@@ -1,9 +1,12 @@
 """What holds for every task."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
+from mmfuse.decoders.fields import CHECKS
 from mmfuse.errors import InputError
 from mmfuse.tasks import METRICS, TASKS, make_task, measures
 from tests.tasks import examples
@@ -88,3 +91,35 @@ def test_a_head_and_its_fields_are_named():
     for field in ("outputs", "widht"):  # the first is the task's own to say
         with pytest.raises(InputError, match=f"'pooled' has no field '{field}'"):
             task.head({field: 3})
+
+
+@pytest.mark.parametrize(
+    ("task", "fields", "said"),
+    [
+        ("links", {"dropout": 2}, r"config.head.dropout must be a number in 0..0.99, got 2"),
+        ("links", {"dropout": -0.1}, r"dropout must be a number in 0..0.99, got -0.1"),
+        ("links", {"dropout": float("nan")}, "dropout must be .*got nan"),
+        ("links", {"n3": -1}, "config.head.n3 must be a number >= 0, got -1"),
+        ("links", {"n3": True}, "n3 must be a number >= 0, got True"),
+        ("links", {"features": 0}, "config.head.features must be an integer >= 1, got 0"),
+        ("links", {"skip": 3}, "config.head.skip must be a name, got 3"),
+        ("words", {"name": "transformer", "layers": -1}, "layers must be an integer >= 1, got -1"),
+        ("words", {"heads": 1.0}, "heads must be an integer >= 1, got 1.0"),
+        ("words", {"embed": "64"}, "embed must be an integer >= 1, got '64'"),
+        ("pointing", {"hidden": 0}, "hidden must be an integer >= 1, got 0"),
+        ("picture", {"kernel": 0}, "kernel must be an integer >= 1, got 0"),
+        ("picture", {"blocks": [32, 0]}, r"blocks must be a list of integers >= 1, got \[32, 0\]"),
+        ("picture", {"blocks": 3}, "blocks must be a list of integers >= 1, got 3"),
+    ],
+)
+def test_a_value_out_of_its_range_is_named(task, fields, said):
+    with pytest.raises(InputError, match=said):
+        examples.task(task).head(fields)
+
+
+@pytest.mark.parametrize("name", examples.CARDS)
+def test_every_field_that_a_head_can_be_given_has_a_range(name):
+    task = examples.task(name)
+    for head in task.heads.values():
+        fields = {field.name for field in dataclasses.fields(head)}
+        assert fields - {"parent", "name", *task.sizes()} <= CHECKS.keys()
