@@ -22,7 +22,8 @@ def train(
     What is finished is not trained again. Folds' own tables are in their workdirs and not printed.
     Returns the highest exit code of the folds, or that of the first that was interrupted.
     """
-    facts = {"baseline": ablation.baseline, "conditions": ablation.conditions, "command": command}
+    facts = {"baseline": ablation.baseline, "conditions": ablation.conditions}
+    facts |= {"command": command, "baselines": ablation.baselines}
     code, found, identity = 0, {}, ablation.identity()
     processes.told(lambda: check_workdir(path, identity))
     folds = each_fold(ablation)

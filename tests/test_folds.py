@@ -1,10 +1,12 @@
 """Folds: what they train, and one record of what all of them said."""
 
+import itertools
 import json
 
 import numpy as np
 import pytest
 
+from experiments import folds, table
 from mmfuse.ablation import resolve
 from mmfuse.errors import InputError
 from mmfuse.folds import each_fold, joined, pool
@@ -30,16 +32,16 @@ def said(seed, size):
     return {"output": rng.normal(size=(size, 3)).astype(np.float32), "label": np.arange(size) % 3}
 
 
-def fold(folder, number, size, **changes):
-    """A workdir with two runs, of seeds 0 and 1, on a test part of its own."""
+def fold(folder, number, size, rows=("concat",), **changes):
+    """A workdir with two runs of a row, of seeds 0 and 1, on a test part of its own."""
     with open_workdir(folder, {"name": f"fold {number}"}) as workdir:
-        for seed in (0, 1):
+        for row, seed in itertools.product(rows, (0, 1)):
             card = CARD | {"split_rule": f"test is part {number}"}
             data = {"name": "helpdesk", "fingerprint": str(number) * 64, "card": card}
-            record = make_record("concat", seed, 0.5, data=data, **changes)
+            record = make_record(row, seed, 0.5, data=data, **changes)
             record["metrics"]["valid"] = {"accuracy": 0.2 + 0.2 * number, "loss": None}
             workdir.write_record(record)
-            folder_of = workdir.seed("concat", seed)
+            folder_of = workdir.seed(row, seed)
             save_params(folder_of / "predictions.npz", said(10 * number + seed, size))
     return Workdir(folder)
 
@@ -51,10 +53,10 @@ def parts(tmp_path):
 
 def test_every_fold_is_the_ablation_with_one_field_changed():
     ablation = resolve(config((3, 8)))
-    folds = each_fold(ablation)
-    assert list(folds) == ["seed=3", "seed=8"]
+    each = each_fold(ablation)
+    assert list(each) == ["seed=3", "seed=8"]
     plain = resolve(tiny.config()).identity()
-    for value, one in zip((3, 8), folds.values(), strict=True):
+    for value, one in zip((3, 8), each.values(), strict=True):
         wanted = json.loads(json.dumps(plain))
         wanted["data"]["builder"]["seed"] = value
         assert json.loads(json.dumps(one.identity())) == wanted
@@ -112,13 +114,30 @@ def test_a_known_value_of_every_fold_is_named_as_their_mean_where_it_differs(tmp
     assert [record["reference"] for record in records] == [wanted, wanted]
 
 
+def test_the_table_of_all_folds_compares_a_row_with_its_own_baseline(tmp_path):
+    made, names = config(), ("concat", "text only", "again")
+    made.rows["again"] = made.rows["concat"].to_dict() | {"baseline": "text only"}
+
+    def trained(of_fold, path):
+        fold(path, of_fold.data["builder"]["seed"], 5, rows=names)
+        return 0
+
+    assert folds.train(resolve(made), str(tmp_path / "all"), trained, "") == 0
+    shown = table.summarised(
+        Workdir(tmp_path / "all"), table.parse([f"--workdir={tmp_path / 'all'}"])
+    )
+    assert {row.name: row.baseline for row in shown.rows} == {
+        "concat": "", "text only": "concat", "again": "text only",
+    }  # fmt: skip
+
+
 def test_scores_of_examples_cannot_be_pooled():
     with pytest.raises(InputError, match="folds of this task cannot be pooled"):
         joined([{"output": {"mrr": np.ones(3)}, "label": np.ones(3)}] * 2)
 
 
 @pytest.mark.parametrize(
-    ("folds", "text"),
+    ("field", "text"),
     [
         ({"seed": (1,)}, "folds.seed must be two or more different values, got .1."),
         ({"seed": (1, 1)}, "two or more different values"),
@@ -126,9 +145,9 @@ def test_scores_of_examples_cannot_be_pooled():
         ({"seed": (0, 1), "n_test": (3, 4)}, "one field of config.data.builder, not 2"),
     ],
 )
-def test_bad_folds_are_named(folds, text):
+def test_bad_folds_are_named(field, text):
     made = tiny.config()
-    made.data.folds = folds
+    made.data.folds = field
     with pytest.raises(InputError, match=text):
         resolve(made)
 
