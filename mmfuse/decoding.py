@@ -15,9 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmfuse.data.text import PADDING
 from mmfuse.fusion.base import Fused
 from mmfuse.model import FusionModel, model_inputs
-from mmfuse.tasks.sequences import PADDING
+from mmfuse.tasks.sequences import late
 
 Score = Callable[[jax.Array], jax.Array]
 
@@ -98,7 +99,7 @@ def beam(
 
     def step(carry: tuple, t: jax.Array) -> tuple:
         ids, total, done = carry
-        logits = score(_late(ids.reshape(-1, length)))[:, t]
+        logits = score(late(ids.reshape(-1, length)))[:, t]
         log_p = jax.nn.log_softmax(_without_padding(logits)).reshape(size, width, -1)
         words = log_p.shape[-1]
         stay = jnp.where(jnp.arange(words) == PADDING, 0.0, -jnp.inf)
@@ -120,7 +121,7 @@ def frames(score: Score, size: int, shape: tuple[int, int]) -> jax.Array:
     """Frames [size, T, F], each predicted from those before it as predicted; shape is (T, F)."""
 
     def step(made: jax.Array, t: jax.Array) -> tuple:
-        return made.at[:, t].set(score(_late(made))[:, t]), None
+        return made.at[:, t].set(score(late(made))[:, t]), None
 
     return jax.lax.scan(step, jnp.zeros((size, *shape)), jnp.arange(shape[0]))[0]
 
@@ -139,17 +140,12 @@ def distinct(texts: Sequence[np.ndarray], n: int, *, end: int) -> float | None:
 def _generate(score: Score, size: int, length: int, pick: Callable, end: int) -> jax.Array:
     def step(carry: tuple, t: jax.Array) -> tuple:
         ids, done = carry
-        word = pick(t, _without_padding(score(_late(ids))[:, t])).astype(jnp.int32)
+        word = pick(t, _without_padding(score(late(ids))[:, t])).astype(jnp.int32)
         word = jnp.where(done, PADDING, word)
         return (ids.at[:, t].set(word), done | (word == end)), None
 
     start = jnp.zeros((size, length), jnp.int32), jnp.zeros(size, bool)
     return jax.lax.scan(step, start, jnp.arange(length))[0][0]
-
-
-def _late(x: jax.Array) -> jax.Array:
-    """``x`` [B, T, ...] one step later, zeros first."""
-    return jnp.concatenate([jnp.zeros_like(x[:, :1]), x[:, :-1]], axis=1)
 
 
 def _without_padding(logits: jax.Array) -> jax.Array:

@@ -9,7 +9,7 @@ from mmfuse.data.loader import Dataset
 from mmfuse.data.onecommon import OnecommonConfig
 from mmfuse.data.onecommon_render import render
 from mmfuse.data.onecommon_sources import YOU, read
-from mmfuse.data.onecommon_turns import Answers, Words
+from mmfuse.data.onecommon_turns import own_words
 from mmfuse.errors import InputError
 from mmfuse.tasks import make_task
 from tests import pair_files, stream_files
@@ -114,7 +114,7 @@ def test_generation_tells_the_next_own_turn_from_what_was_said_before(folder, tm
 
 def test_rare_words_are_unknown_and_long_turns_lose_their_end(folder):
     train = sides(folder)
-    words = Words.fit(train, min_count=10_000, length=3)
+    words = own_words(train, min_count=10_000, length=3)
     assert len(words) == 3 and words("a b c d").tolist() == [1, 1, 1]
     assert words("a b").tolist() == [1, 1, 2] and words("a").tolist() == [1, 2, 0]
     said = [w for side in train for who, t in side.turns if who == YOU for w in t.split()]
@@ -124,7 +124,7 @@ def test_rare_words_are_unknown_and_long_turns_lose_their_end(folder):
 def test_wrong_answers_are_other_training_turns_of_the_same_place(folder, tmp_path):
     builder = prepared(folder, tmp_path / "data", task="response", **WORDY)
     train = sides(folder)
-    words = Words.fit(train, 1, 6)
+    words = own_words(train, 1, 6)
     at_place = {}
     for side in train:
         for place, (who, said) in enumerate(side.turns):
@@ -149,40 +149,6 @@ def test_wrong_answers_are_other_training_turns_of_the_same_place(folder, tmp_pa
         assert len(set(map(int, columns["label"]))) > 3, "the right one is anywhere"
         assert task.given(columns)["candidates"].shape == (len(rights), 10, 6)
         assert task.labels(columns)["place"].shape == (len(rights),)
-
-
-def test_a_place_with_few_turns_draws_from_later_ones_and_the_last_from_before(folder):
-    def side(number, turns):
-        return onecommon.Side(f"s{number}", f"s{number}", np.zeros((7, 4)), turns, 0)
-
-    train = [side(i, ((YOU, f"first{i}"), (YOU, f"second{i}"))) for i in range(25)]
-    train = [*train, side(99, ((YOU, "x"), (YOU, "y"), (YOU, "third")))]
-    words, rng = Words.fit(train, 1, 4), np.random.default_rng(0)
-    answers = Answers(train, words)
-    second = {words(f"second{i}").tobytes() for i in range(25)} | {words("y").tobytes()}
-    right = words("third")
-    found, label = answers.draw("s99", 2, right, rng)
-    assert (found[label] == right).all()
-    assert {f.tobytes() for f in np.delete(found, label, 0)} <= second
-    with pytest.raises(InputError, match="too few turns in training"):
-        Answers(train[:5], words)
-
-
-def test_wrong_answers_are_of_other_dialogues_and_none_comes_twice():
-    def side(number, said):
-        turns = tuple((YOU, words) for words in said)
-        return onecommon.Side(f"s{number}", f"s{number}", np.zeros((7, 4)), turns, 0)
-
-    train = [side(0, [f"mine{i}" for i in range(30)])]
-    train += [side(1 + i, [f"other{i}" if i < 12 else "same"]) for i in range(60)]
-    words, rng = Words.fit(train, 1, 4), np.random.default_rng(0)
-    answers, right = Answers(train, words), words("mine0")
-    allowed = {words(f"other{i}").tobytes() for i in range(12)} | {words("same").tobytes()}
-    for _ in range(20):
-        found, label = answers.draw("s0", 0, right, rng)
-        rows = [ids.tobytes() for ids in found]
-        assert rows.pop(label) == right.tobytes()
-        assert len(set(rows)) == 9 and set(rows) <= allowed
 
 
 def test_the_seed_draws_other_answers_and_the_same_seed_the_same_bytes(folder, tmp_path):

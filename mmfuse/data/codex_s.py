@@ -28,11 +28,11 @@ from mmfuse.data.graph import (
     question_features,
     read_triples,
 )
+from mmfuse.data.roles import CALIBRATES, JUDGED
 from mmfuse.errors import InputError
 
 NAME = "codex_s"
 TASKS = ("links", "triples")
-JUDGED, CALIBRATES = 1, 2  # roles of a triple, as the task "triples" reads them
 TEXTS = ("descriptions", "labels", "labels_zh")
 JUDGEMENT = {"links": (), "triples": ("label_true", "label_role", "label_place")}
 TRAIN = raw.RawFile(

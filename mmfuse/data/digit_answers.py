@@ -17,14 +17,13 @@ import numpy as np
 from mmfuse.data import audio, avmnist, avmnist_recipe, avmnist_sources, digit_chain
 from mmfuse.data.helpdesk_factors import MODALITIES, bayes_accuracy
 from mmfuse.data.judge import fit_judge
-from mmfuse.data.onecommon_turns import END, STOP, Words
 from mmfuse.data.references import reference
-from mmfuse.data.text import Vocabulary
+from mmfuse.data.words import END, Words
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SAMPLES, N_FFT, HOP, BANDS = 6400, 512, 256, 32  # 0.8 s at 8 kHz; 2 % of the clips are longer
 FRAMES = audio.frame_count(SAMPLES, N_FFT, HOP)
-LETTERS = Words(Vocabulary((STOP, *sorted(set("".join(NAMES))))), max(map(len, NAMES)) + 1)
+LETTERS = Words.of(sorted(set("".join(NAMES))), max(map(len, NAMES)) + 1)
 VOICE = "george"  # who says the next digit: the mean of one voice is clearer than that of six
 TINY = 1e-6  # the least probability of a pixel
 JUDGED = 20_000  # training pictures that the judge is fitted on, at most

@@ -19,7 +19,8 @@ from mmfuse.data import builder, raw
 from mmfuse.data.fields import MAX_SEED, check_choice, check_range
 from mmfuse.data.onecommon_render import SIDE, render
 from mmfuse.data.onecommon_sources import DOTS, VALUES, Side, read
-from mmfuse.data.onecommon_turns import CHOICES, END, Answers, Words, own_turns, spoken
+from mmfuse.data.onecommon_turns import CHOICES, Answers, own_turns, own_words, spoken
+from mmfuse.data.words import END, Words
 from mmfuse.errors import InputError
 
 NAME = "onecommon"
@@ -175,7 +176,7 @@ class Onecommon(builder.RawBuilder):
         sides = {s: read(paths[f.path], s, paired=s != "train") for s, f in FILES.items()}
         if config.task == "selection":
             return {split: self._selections(found) for split, found in sides.items()}
-        words = Words.fit(sides["train"], config.min_count, config.length)
+        words = own_words(sides["train"], config.min_count, config.length)
         sized = "words" if config.task == "response" else "vocabulary"
         self.note(**{sized: len(words), "word": list(words.vocabulary.words)})
         if config.task == "generation":

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
 from mmfuse.data.onecommon_sources import THEM, YOU, Side, Turn
-from mmfuse.data.text import Vocabulary
+from mmfuse.data.words import Words
 from mmfuse.errors import InputError
 
 CHOICES = 10
-STOP = "<eos>"
-END = 2  # the id of STOP
 SPEAKERS = {YOU: "yousay", THEM: "theysay"}
 
 
@@ -27,26 +24,10 @@ def own_turns(side: Side) -> list[int]:
     return [place for place, (who, _) in enumerate(side.turns) if who == YOU]
 
 
-@dataclasses.dataclass(frozen=True)
-class Words:
-    """Turns to ids: 0 padding, 1 unknown, 2 the end of a turn, then words by frequency."""
-
-    vocabulary: Vocabulary
-    length: int
-
-    @classmethod
-    def fit(cls, train: Sequence[Side], min_count: int, length: int) -> Words:
-        """Takes the words that YOU said at least ``min_count`` times in training."""
-        said = [side.turns[place][1].split() for side in train for place in own_turns(side)]
-        return cls(Vocabulary((STOP, *Vocabulary.fit(said, min_count).words)), length)
-
-    def __len__(self) -> int:
-        return len(self.vocabulary)
-
-    def __call__(self, words: str) -> np.ndarray:
-        """Ids int32 [length]; a turn that is too long loses its tail and so its end."""
-        ids, _ = self.vocabulary.encode_batch([[*words.split(), STOP]], self.length)
-        return ids[0]
+def own_words(train: Sequence[Side], min_count: int, length: int) -> Words:
+    """The words that YOU said at least ``min_count`` times in training."""
+    said = [side.turns[place][1].split() for side in train for place in own_turns(side)]
+    return Words.fit(said, min_count, length)
 
 
 def _enough(pool: Sequence[tuple[str, np.ndarray]]) -> bool:

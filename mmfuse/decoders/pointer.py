@@ -6,12 +6,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mmfuse.data.text import PADDING
 from mmfuse.errors import InputError
 from mmfuse.fusion.base import Array, Fused, flatten, masked_mean
 from mmfuse.recurrent import LSTM
 
 ABSENT = -1e9  # The score of a candidate that is not there.
-PADDING = 0  # The id of no word.
 
 
 class PointerHead(nn.Module):

@@ -9,8 +9,9 @@ import jax
 import numpy as np
 
 from mmfuse import decoding
+from mmfuse.data.text import PADDING
 from mmfuse.restored import Finished
-from mmfuse.tasks.sequences import PADDING, Words
+from mmfuse.tasks.sequences import Words
 
 TOP_P = 0.9  # the nucleus of drawn replies
 DRAWN = f"nucleus {TOP_P:g}"

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmfuse.data.roles import CALIBRATES, JUDGED
 from mmfuse.decoders import ComplEx, DistMult, TransE
 from mmfuse.errors import InputError
 from mmfuse.tasks.base import Columns, Sums, whole_numbers
@@ -60,9 +61,6 @@ class Links(Ranking):
 
     def kept_label(self, label: dict) -> dict[str, np.ndarray]:
         return {name: label[name] for name in ("entity", "group")}
-
-
-JUDGED, CALIBRATES = 1, 2  # roles of a triple, to be added
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmfuse.data.text import PADDING
 from mmfuse.decoders import (
     LSTMSound,
     LSTMWords,
@@ -20,8 +21,6 @@ from mmfuse.decoders import (
 )
 from mmfuse.errors import RowError
 from mmfuse.tasks.base import Columns, Sums, Task, masked, mean_where, whole_numbers
-
-PADDING = 0  # The id behind the end of a text, and in front of its first word.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,6 +143,7 @@ class Sound(Task):
         return {"frames": np.sum(label["mask"], axis=-1)}
 
 
-def late(x: np.ndarray) -> np.ndarray:
-    """``x`` [B, T, ...] one step later: zeros first, and without its last step."""
-    return np.concatenate([np.zeros_like(x[:, :1]), x[:, :-1]], axis=1)
+def late(x: Any) -> Any:
+    """``x`` [B, T, ...], of numpy or jax, one step later: zeros first, without its last step."""
+    of = jnp if isinstance(x, jax.Array) else np
+    return of.concatenate([of.zeros_like(x[:, :1]), x[:, :-1]], axis=1)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmfuse.data.roles import CALIBRATES, JUDGED
 from mmfuse.decoders import ComplEx, DistMult, Regularised, TransE, tie
 from mmfuse.decoders.links import complex_product, distances
 from mmfuse.encoders import build_encoder
@@ -12,7 +13,7 @@ from mmfuse.errors import InputError
 from mmfuse.fusion import Fused, build_fusion
 from mmfuse.model import FusionModel
 from mmfuse.tasks.classification import cross_entropy
-from mmfuse.tasks.links import CALIBRATES, JUDGED, Links, Triples, accuracy_and_f1, threshold
+from mmfuse.tasks.links import Links, Triples, accuracy_and_f1, threshold
 from mmfuse.tasks.ranking import Ranking
 from tests.tasks import examples
 
