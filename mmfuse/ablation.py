@@ -111,34 +111,8 @@ def resolve(config: ConfigDict) -> Ablation:
     check_sections(plain)
     if plain["data"].get("manifest") or plain["data"].get("name") == "manifest":
         plain = on_own_files(plain)
-    seeds, rows = check_seeds(plain["seeds"]), []
-    for name, entry in plain["rows"].items():
-        differs = dict(entry)
-        check_known(differs, ROW_SECTIONS, f"config.rows['{name}']")
-        fusion = differs.get("fusion", plain.get("fusion"))
-        check_named(fusion or {}, f"row '{name}' needs a fusion entry with a name")
-        encoders = merged(plain["encoders"], differs.get("encoders", {}))
-        for modality, fields in encoders.items():
-            check_named(fields, f"config.encoders.{modality} needs a name")
-        if differs.get("compression"):
-            check_named(differs["compression"], f"row '{name}': its compression needs a name")
-            build_compression(differs["compression"], f"config.rows['{name}']")
-        baseline = differs.pop("baseline", "")  # changes nothing about the run
-        train = train_settings(merged(plain["train"], differs.get("train", {})), name)
-        rows.append(
-            Row(
-                name,
-                fusion,
-                encoders,
-                train,
-                differs,
-                head=merged(plain.get("head", {}), differs.get("head", {})),
-                modalities=check_modalities(differs.get("modalities", []), name),
-                objectives=_objectives(differs, plain, name),
-                compression=differs.get("compression", {}),
-                baseline=baseline,
-            )
-        )
+    seeds = check_seeds(plain["seeds"])
+    rows = [_row(name, entry, plain) for name, entry in plain["rows"].items()]
     if not rows:
         raise InputError("config.rows is empty: an ablation needs at least one row")
     _check_others(plain["rows"])
@@ -158,6 +132,34 @@ def resolve(config: ConfigDict) -> Ablation:
         rows=tuple(rows),
         budget=check_budget(plain.get("budget", {})),
         conditions=check_conditions(plain.get("conditions", {}), "config.conditions"),
+    )
+
+
+def _row(name: str, entry: dict, plain: dict) -> Row:
+    """One row, checked: ``entry`` is what differs from all that ``plain``, the config, says."""
+    differs = dict(entry)
+    check_known(differs, ROW_SECTIONS, f"config.rows['{name}']")
+    fusion = differs.get("fusion", plain.get("fusion"))
+    check_named(fusion or {}, f"row '{name}' needs a fusion entry with a name")
+    encoders = merged(plain["encoders"], differs.get("encoders", {}))
+    for modality, fields in encoders.items():
+        check_named(fields, f"config.encoders.{modality} needs a name")
+    if differs.get("compression"):
+        check_named(differs["compression"], f"row '{name}': its compression needs a name")
+        build_compression(differs["compression"], f"config.rows['{name}']")
+    baseline = differs.pop("baseline", "")  # changes nothing about the run
+    train = train_settings(merged(plain["train"], differs.get("train", {})), name)
+    return Row(
+        name,
+        fusion,
+        encoders,
+        train,
+        differs,
+        head=merged(plain.get("head", {}), differs.get("head", {})),
+        modalities=check_modalities(differs.get("modalities", []), name),
+        objectives=_objectives(differs, plain, name),
+        compression=differs.get("compression", {}),
+        baseline=baseline,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -94,10 +95,9 @@ def finish(
     opened = {"test_openings": workdir.note_opening(opening) if first() else []}
     batches = dataset.open_test(built.settings.eval_batch, **opening)
     scores, predicted = predict(executables, dataset.task, run.selection.params, batches)
-    records, groups = [], dataset.test_groups()
+    predicted |= {"group": dataset.test_groups()}
     if not first():
-        return records
-    grouped = {} if groups is None else {"group": groups}
+        return []
     compressed = setting.ablation.compressed
     exported = _exported(built, run, diverged, dataset) if compressed else {}
     group = (
@@ -108,22 +108,11 @@ def finish(
             "clock": clock | {"train_seconds": run.seconds} | opened | exported,
         }
     )
+    records = []
     for lane, seed in enumerate(seeds):
-        folder = workdir.seed(built.row.name, seed)
-        params, output = (
-            jax.tree.map(lambda x, lane=lane: x[lane], tree)
-            for tree in (run.selection.params, predicted["output"])
-        )
-        kept = {"output": output, "label": predicted["label"]} | grouped
-        record = (
-            group
-            | _of_seed(run, lane, int(diverged[lane]), scores[lane])
-            | {
-                "seed": seed,
-                "params_sha256": _save(folder / "params.npz", params),
-                "predictions_sha256": _save(folder / "predictions.npz", kept),
-            }
-        )
+        params = jax.tree.map(lambda x, lane=lane: x[lane], run.selection.params)
+        record = group | _of_seed(run, lane, int(diverged[lane]), scores[lane]) | {"seed": seed}
+        record |= _saved(workdir.seed(built.row.name, seed), params, predicted, lane)
         if compressed and record["status"] == "done":
             record |= export.costs(built, params, dataset.batch("train", range(1)))
         record["selected"]["by"] = selected_by(built.settings.select)
@@ -187,6 +176,18 @@ def _exported(built: Built, run: Run, diverged: Any, dataset: Dataset) -> dict[s
     return {
         "exported_bytes": sum(map(len, files.values())),
         "latency_seconds": export.latency(files, dataset),
+    }
+
+
+def _saved(folder: Path, params: Any, predicted: dict[str, Any], lane: int) -> dict[str, str]:
+    """Writes the parameters and the predictions of one replica; returns the sha256 of both."""
+    output = jax.tree.map(lambda x: x[lane], predicted["output"])
+    kept = {"output": output, "label": predicted["label"]}
+    if predicted["group"] is not None:
+        kept["group"] = predicted["group"]
+    return {
+        "params_sha256": _save(folder / "params.npz", params),
+        "predictions_sha256": _save(folder / "predictions.npz", kept),
     }
 
 

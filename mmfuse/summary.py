@@ -151,12 +151,8 @@ def summarise(
     Raises:
       InputError: no records, records that cannot be mixed, an unknown metric or baseline.
     """
-    if not records:
-        raise InputError("no records: nothing has finished yet")
     order = list(rows or []) + [r["row"] for r in records]
-    place = {name: order.index(name) for name in order}
-    records = sorted(records, key=lambda r: (place[r["row"]], r["seed"]))
-    refuse_mixed(records)
+    records = _ordered(records, order)
     columns = _columns(records, metric)
     names = list(dict.fromkeys(record["row"] for record in records))
     baseline = _one_of(baseline or names[0], order, "baseline row")
@@ -165,19 +161,28 @@ def summarise(
     made = [_row(name, records, columns, seeds, runs[name]) for name in names]
     own = {row: _one_of(other, order, "baseline row") for row, other in (baselines or {}).items()}
     made = mark_best(compared(made, baseline, own, columns[0], runs), columns)
-    table = Table(
-        columns,
-        tuple(made),
-        baseline,
-        _references(records, columns),
-        tuple(seeds),
-        (),
-        _floors(records, columns, runs),
-    )
+    known, constant = _references(records, columns), _floors(records, columns, runs)
+    table = Table(columns, tuple(made), baseline, known, tuple(seeds), (), constant)
     absent = [name for name in rows or () if name not in names]
+    return _noted(table, records, absent, command)
+
+
+def _ordered(records: Sequence[Mapping[str, Any]], order: Sequence[str]) -> list:
+    """Returns the records in the order of the rows, then of the seeds; refuses what cannot mix."""
+    if not records:
+        raise InputError("no records: nothing has finished yet")
+    place = {name: order.index(name) for name in order}
+    records = sorted(records, key=lambda r: (place[r["row"]], r["seed"]))
+    refuse_mixed(records)
+    return records
+
+
+def _noted(table: Table, records: Sequence, absent: Sequence[str], command: str | None) -> Table:
+    """Returns the table with its notes; ``absent`` are the rows without a record."""
+    title = measure(table.metric).title
     return dataclasses.replace(
         table,
-        notes=tuple(notes.reproducible(table, records, measure(columns[0]).title, absent)),
+        notes=tuple(notes.reproducible(table, records, title, absent)),
         local_notes=tuple(notes.local(table, records, command)),
     )
 
