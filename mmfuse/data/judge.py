@@ -1,7 +1,10 @@
 """A fixed classifier that says what a generated picture or sound shows; numpy, in closed form.
 
 It is fitted once, on clean training examples, when a dataset is prepared, and lies beside the
-dataset's files. No model is trained on its verdict.
+dataset's files. No loss has its verdict in it, and no gradient passes through it. The share that it
+reads right, ``recognised``, is a metric all the same, by which a config may choose the epoch
+(``config.train.select``) on validation: such a row is picked by the judge that then counts on the
+test split.
 """
 
 from __future__ import annotations

@@ -142,11 +142,11 @@ class TransE(Link):
     """``score_e = -g |s + r - o_e|_2`` (Bordes et al. 2013).
 
     Differs from the paper: scores of all entities meet in one softmax, so the margin between a few
-    is replaced by a learned scale ``g > 0``; no vector is normalised.
+    is replaced by a learned scale ``g > 0``, e at the start; no vector is normalised.
     """
 
     def setup(self):
-        """Also the scale, 1 at the start."""
+        """Also the scale ``g = exp(log_scale)``; ``log_scale`` is 1 at the start, so g is e."""
         super().setup()
         self.scale = self.param("log_scale", nn.initializers.ones, ())
 

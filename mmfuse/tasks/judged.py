@@ -22,7 +22,8 @@ class Judged(Task):
     """``task``, and the share of its outputs that ``judge`` reads as the class they should show.
 
     That class is the column ``label_class``; a label is ``{"target": that of the task, "class"}``.
-    The loss is the task's: the judge only counts. Heads that are given the true beginning of what
+    The loss is the task's: the judge has no part in it. It has one in the choice of the epoch where
+    ``config.train.select`` is ``recognised``. Heads that are given the true beginning of what
     they make are not allowed, as they need not know the class.
     """
 

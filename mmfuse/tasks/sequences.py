@@ -128,7 +128,9 @@ class Sound(Task):
         """Root mean squared error over the bands of all frames, with teacher forcing, and ``nll``.
 
         That is ``-log p`` of one value under a normal law round the prediction, whose variance is
-        the mean squared error: ``log(2 pi e mse) / 2``.
+        the mean squared error of the very split that is scored: ``log(2 pi e mse) / 2``. The
+        variance is fitted to what it is judged by, so this is no likelihood of unseen data. It
+        grows with the RMSE alone, and orders rows and epochs as that does.
         """
         frames = float(sums["frames"])
         mse = float(sums["square"]) / frames if frames else None
