@@ -21,12 +21,13 @@ from mmfuse.data.griffin_lim import griffin_lim, mel_to_power
 from mmfuse.data.loader import Dataset
 from mmfuse.data.text import FIRST_WORD
 from mmfuse.model import FusionModel, model_inputs
+from mmfuse.probing.replies import SEARCHED, TOP_P, WIDTH
 from mmfuse.restored import Finished
 from mmfuse.tasks import Judged, Task
 from mmfuse.tasks.picture import PictureOf
 from mmfuse.tasks.sequences import Sound, Words
 
-TOP_P, DRAWS = 0.9, 2  # of the nucleus that texts are drawn from, and how many of them
+DRAWS = 2  # texts from the nucleus
 LOUD = 0.9  # the largest sample of a sound
 Piece = dict[str, Any]
 
@@ -77,7 +78,7 @@ class Sounds:
 
 
 class Texts:
-    """Words: the likeliest at each step, and drawn from the nucleus."""
+    """Words: the likeliest at each step, by beam search, and drawn from the nucleus."""
 
     def __init__(self, task: Words, card: Mapping[str, Any]):
         self.end, self.words = task.end, card.get("word", ())
@@ -86,7 +87,10 @@ class Texts:
         """What is generated, by how."""
         size, length = batch["label"].shape
         score = decoding.scorer(model, params, batch)
-        found = {"greedy": decoding.greedy(score, size, length, end=self.end)}
+        found = {
+            "greedy": decoding.greedy(score, size, length, end=self.end),
+            SEARCHED: decoding.searched(model, params, batch, length, WIDTH, end=self.end),
+        }
         for draw in range(DRAWS):
             key = jax.random.key(draw)
             found[f"nucleus {TOP_P}, draw {draw + 1}"] = decoding.sample(

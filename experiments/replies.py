@@ -3,10 +3,10 @@
     python -m experiments.replies --workdir=DIR [--examples=512] [--into=FILE]
         [--raw_data=FOLDER] [--data_dir=FOLDER]
 
-Every row of a task of words answers the first validation examples, greedily and by draws from its
-nucleus, with the parameters of each of its seeds. distinct-n (Li et al. 2016) is the number of
-different n-grams over that of all n-grams; it falls as there are more texts, so all lines, and that
-of the true texts, are of the same examples. The test split is not opened.
+Every row of a task of words answers the first validation examples, greedily, by beam search and by
+draws from its nucleus, with the parameters of each of its seeds. distinct-n (Li et al. 2016) is the
+number of different n-grams over that of all n-grams; it falls as there are more texts, so all
+lines, and that of the true texts, are of the same examples. The test split is not opened.
 """
 
 from __future__ import annotations

@@ -117,6 +117,14 @@ def beam(
     return ids, total
 
 
+def searched(
+    model: FusionModel, params: Any, batch: Mapping[str, Any], length: int, width: int, *, end: int
+) -> jax.Array:
+    """The best text that a ``beam`` of this width finds for each example, ids int32 [B, length]."""
+    score = scorer(model, params, batch, repeat=width)
+    return beam(score, len(batch["weight"]), length, width, end=end)[0][:, 0]
+
+
 def frames(score: Score, size: int, shape: tuple[int, int]) -> jax.Array:
     """Frames [size, T, F], each predicted from those before it as predicted; shape is (T, F)."""
 

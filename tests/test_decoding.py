@@ -1,6 +1,7 @@
 """Search and sampling, against exhaustive search, counting and numpy."""
 
 import itertools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from mmfuse.decoders import LSTMWords
-from mmfuse.decoding import beam, decoder, distinct, greedy, nucleus, sample
+from mmfuse.decoding import beam, decoder, distinct, greedy, nucleus, sample, searched
 from mmfuse.fusion import Fused
 
 V, T, B, END = 4, 3, 3, 1
@@ -73,6 +74,15 @@ def test_a_beam_of_one_is_greedy_and_a_wider_one_is_no_worse(head, exhaustive):
         assert (said[b][behind > 0] == 0).all()
     wider = beam(decoder(*head, fused(3)), B, T, 3, end=END)[1]
     assert (np.asarray(wider[:, 0]) >= np.asarray(total[:, 0]) - 1e-5).all()
+
+
+def test_a_wide_search_says_the_most_probable_text_of_each_example(head, exhaustive):
+    module, params = head
+    model = SimpleNamespace(apply=lambda *_, **__: (None, fused()), head=module)
+    batch = {"inputs": {}, "masks": {}, "weight": np.ones(B)}
+    said = searched(model, {"head": params}, batch, T, V**T, end=END)
+    best = [max(exhaustive, key=lambda text, b=b: exhaustive[text][b]) for b in range(B)]
+    assert [tuple(ids) for ids in np.asarray(said).tolist()] == best
 
 
 def test_samples_have_the_frequencies_of_their_texts(head, exhaustive):

@@ -112,7 +112,7 @@ def test_samples_of_what_a_run_generates(name, tmp_path_factory, tmp_path):
         if name == "words":
             assert right["text"] == {2: "<eos>", 3: "yes", 4: "no"}[int(label[0])]
             assert [p["said"] for p in sample["made"]] == [
-                "greedy", "nucleus 0.9, draw 1", "nucleus 0.9, draw 2"
+                "beam 4", "greedy", "nucleus 0.9, draw 1", "nucleus 0.9, draw 2"
             ]  # fmt: skip
         if name == "picture":
             assert opened_png(right)[0, 0, 0] == round(255 * float(label[0, 0, 0]))

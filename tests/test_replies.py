@@ -61,7 +61,7 @@ def test_replies_of_a_finished_row_and_what_is_refused(run, tmp_path):
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines()]
     lines = [cells for cells in lines if len(cells) == 5][2:]
     assert [cells[:2] for cells in lines] == [
-        ["true", ""], ["concat", "greedy"], ["concat", "nucleus 0.9"]
+        ["true", ""], ["concat", "greedy"], ["concat", "beam 4"], ["concat", "nucleus 0.9"]
     ]  # fmt: skip
     assert "Of 9 validation examples" in out
     assert lines[0][4] == "4.000"  # as the turns were fabricated

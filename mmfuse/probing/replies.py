@@ -14,11 +14,15 @@ from mmfuse.restored import Finished
 from mmfuse.tasks.sequences import Words
 
 TOP_P = 0.9  # the nucleus of drawn replies
-DRAWN = f"nucleus {TOP_P:g}"
+WIDTH = 4  # of the beam
+DRAWN, SEARCHED = f"nucleus {TOP_P:g}", f"beam {WIDTH}"
 
 
 def replies(row: Finished, batches: Sequence[dict]) -> list[dict[str, np.ndarray]]:
-    """Of each seed ``{"greedy": ids [N, T], "nucleus 0.9": ...}``, padding examples left out."""
+    """Of each seed ``{"greedy": ids [N, T], "beam 4": ..., "nucleus 0.9": ...}``.
+
+    Padding examples are left out.
+    """
     model, task = row.built.model, row.built.program.task
 
     @jax.jit
@@ -26,14 +30,17 @@ def replies(row: Finished, batches: Sequence[dict]) -> list[dict[str, np.ndarray
         size, length = batch["label"].shape
         score = decoding.scorer(model, params, batch)
         key = jax.random.fold_in(jax.random.key(0), batch["index"][0])
-        drawn = decoding.sample(score, size, length, key, end=task.end, top_p=TOP_P)
-        return {"greedy": decoding.greedy(score, size, length, end=task.end), DRAWN: drawn}
+        return {
+            "greedy": decoding.greedy(score, size, length, end=task.end),
+            SEARCHED: decoding.searched(model, params, batch, length, WIDTH, end=task.end),
+            DRAWN: decoding.sample(score, size, length, key, end=task.end, top_p=TOP_P),
+        }
 
-    found = []
+    found, order = [], ("greedy", SEARCHED, DRAWN)  # compiled programs sort by name
     for lane in range(len(row.seeds)):
         params = jax.tree.map(lambda x, lane=lane: x[lane], row.params)
         parts = [jax.device_get(generate(params, batch)) for batch in batches]
-        found.append({how: _real([part[how] for part in parts], batches) for how in parts[0]})
+        found.append({how: _real([part[how] for part in parts], batches) for how in order})
     return found
 
 
