@@ -101,11 +101,12 @@ def codex(types):
 
 
 def movies(split):
-    """Rows by what they read, then fusions whose gates see the relation too."""
+    """Rows by what they read, then fusions of all, the relation with it: some gate by it."""
     features = 64
     wide, modalities = {"features": features}, ("film", "plot", "poster", "relation")
     concat = {"name": "concat", "hidden": features, **wide}
-    gates = {
+    of_all = {
+        "concat": concat,
         "FiLM by relation": {"name": "film", "condition": "relation", **wide},
         "GMU": {"name": "gmu", **wide},
         "DynMM": {"name": "dynmm", "hidden": features, **wide},
@@ -115,9 +116,9 @@ def movies(split):
         rows[f"{name} only"] = {"fusion": {"name": "unimodal", "modality": name, **wide}}
     for read in (("film", "plot"), ("film", "poster"), ("plot", "poster"), modalities[:3]):
         rows[" + ".join(read)] = {"fusion": concat, "modalities": read}
-    rows |= {f"all, {name}": {"fusion": fusion} for name, fusion in gates.items()}
+    rows |= {f"all, {name}": {"fusion": fusion} for name, fusion in of_all.items()}
     config = codex("labels")
-    config.baseline = "film + plot + poster" if split == "transductive" else "plot + poster"
+    config.baseline = "all, concat"
     config.conditions = {
         "features": "film numbers, words of the plot, a poster of 8 x 8 pixels",
         "split": f"{split}, of the packed file",

@@ -121,11 +121,9 @@ def official():
     """Ids, profiles and genres alone, as published models read."""
     config = rating(FOLDS[0])
     kept = ("user only", "item only", "ids", "ids + profile + genre")
-    sum_of_both = {"name": "late_average", "features": FEATURES}
-    rows = {name: config.rows[name] for name in kept}
-    return folds(
-        config, FOLDS, rows | {"ids, late average": {"fusion": sum_of_both, "modalities": IDS}}
-    )
+    added = {"fusion": {"name": "late_average", "features": FEATURES}, "modalities": IDS}
+    rows = {name: config.rows[name] for name in kept} | {"ids, late average": added}
+    return folds(config, FOLDS, rows)
 
 
 def cold(fold):

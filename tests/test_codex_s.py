@@ -51,6 +51,7 @@ def test_a_triple_is_asked_in_both_directions(folder, tmp_path):
     assert [builder.info.splits[split].num_examples for split in SPLITS] == [6, 2, 2]
     assert (first["id"], turned["id"]) == (b"train-0", b"train-1")
     assert [row["id"] for row in rows(builder, "test")] == [b"test-0-tail", b"test-0-head"]
+    assert first["group"] != turned["group"]  # in training a question is an example
     asked = [[*row["entity"], *row["relation"], row["label"]] for row in (first, turned)]
     assert asked == [[0, 0, 1], [1, 2, 0]]
     assert [row["label_group"] for row in (first, turned)] == [0, 2]
@@ -188,6 +189,7 @@ def test_it_is_a_task_of_links_to_the_loader(folder, tmp_path):
     assert batch["label"]["filter"].shape == (4, 1)
     assert batch["given"]["relation"].tolist() == [1, 3, 3, 3]
     assert not batch["masks"]["types"][0].any()  # of Q11 nothing is known
+    assert dataset.test_groups().tolist() == [0, 0]  # one triple, both ways
 
 
 def test_a_skip_of_what_the_data_has_not_is_named(folder, tmp_path):

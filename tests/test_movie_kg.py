@@ -54,6 +54,7 @@ def test_a_film_asks_for_its_tails(folder, tmp_path):
     assert [builder.info.splits[split].num_examples for split in SPLITS] == [5, 1, 1]
     asked = {(r["film"][0], r["relation"][0]): told(r) for r in rows(builder, "train")}
     assert asked == {(0, 1): {2}, (1, 1): {2}, (1, 0): {0}, (2, 1): {2}, (2, 0): {1}}
+    assert all(int(row["group"]) == row["film"][0] for row in rows(builder, "train"))
     (row,) = rows(builder, "valid")
     assert not told(row)
     assert (row["film"].tolist(), row["relation"].tolist()) == ([0], [1])

@@ -43,7 +43,7 @@ def test_a_rating_on_an_official_fold(folder, columns, tmp_path):
     for number, row in {**found["train"], **found["test"]}.items():
         user, item = columns["rating_user"][number], columns["rating_item"][number]
         assert row["label"] == columns["rating"][number]
-        assert row["user"].tolist() == [user]
+        assert row["user"].tolist() == [user] and int(row["group"]) == user
         np.testing.assert_allclose(
             row["profile"], [2 + user / 10, user % 2, user % 2 == 0, user % 2 == 1], rtol=1e-6
         )
@@ -159,6 +159,7 @@ def test_it_is_a_recommendation_to_the_loader(folder, tmp_path):
     batch = next(dataset.open_test(4, run="test", purpose="test"))
     assert batch["inputs"]["history"].shape == (4, movielens.HISTORY)
     assert batch["label"]["filter"].shape == (4, 3)
+    assert len(dataset.test_groups()) == dataset.sizes["test"]
 
 
 COUNT = lines(tiny(np.random.default_rng(0)))

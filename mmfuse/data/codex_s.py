@@ -87,12 +87,13 @@ class CodexS(builder.RawBuilder):
 
     Features: ``entity`` int32 [1], the end that is given; ``relation`` int32 [1], below R from head
     to tail, R and more from tail to head; ``types``, a text on the given entity, and ``type_ids``
-    int32 [K], the same types by number; ``label``, the other end. ``label_filter``,
-    ``label_answers`` and ``label_group`` (the relation) are for the task "links";
+    int32 [K], the same types by number; ``label``, the other end; ``group``, the triple.
+    ``label_filter``, ``label_answers`` and ``label_group`` (the relation) are for the task "links";
     "triples" has what it needs beside them, and asks the tail alone.
     """
 
     CONFIG = CodexSConfig
+    VERSION = tfds.core.Version("1.1.0")  # 1.1: groups
 
     @classmethod
     def sources(cls, config: CodexSConfig) -> tuple[builder.Source, ...]:
@@ -106,6 +107,7 @@ class CodexS(builder.RawBuilder):
             "relation": builder.array(None, dtype=np.int32),
             "types": builder.text(),
             "type_ids": builder.array(None, dtype=np.int32),
+            "group": builder.text(),
             **question_features(),
             **{name: builder.array(dtype=np.int64) for name in JUDGEMENT[self.builder_config.task]},
         }
@@ -116,6 +118,7 @@ class CodexS(builder.RawBuilder):
             "name": NAME,
             "task": self.builder_config.task,
             "modalities": ["entity", "relation", "type_ids", "types"],
+            "grouped_by": "triple",
             "source": "github.com/tsafavi/codex@3132e426c2a6, data/triples/codex-s and data/types",
             "licence": "MIT; the content is from Wikidata, CC0",
             "citation": "Safavi & Koutra 2020, CoDEx: A Comprehensive Knowledge Graph Completion "
@@ -268,12 +271,14 @@ def _examples(
     for row, question in enumerate(questions):
         given, relation = question.pop("head"), question["label_group"]
         one = split == "train" or "label_true" in question  # else a triple is asked twice
-        name = row if one else f"{row // 2}-{'head' if row % 2 else 'tail'}"
+        triple = row if one else row // 2
+        name = triple if one else f"{triple}-{'head' if row % 2 else 'tail'}"
         yield (
             dict.fromkeys(unjudged, 0)
             | question
             | {
                 "id": f"{split}-{name}",
+                "group": f"{split}-{triple}",
                 "entity": np.array([given], np.int32),
                 "relation": np.array([relation], np.int32),
                 "types": types.texts[given],

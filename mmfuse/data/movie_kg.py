@@ -82,10 +82,12 @@ class MovieKg(builder.RawBuilder):
 
     Features: ``film`` int32 [1], or [0] for a film without a training triple; ``relation`` int32
     [1]; ``plot``; ``poster`` uint8 [48, 32, 3]; ``label``, the tail among all entities that are no
-    film. ``label_filter``, ``label_answers`` and ``label_group`` (the relation) are for "links".
+    film; ``group``, the film. ``label_filter``, ``label_answers`` and ``label_group`` (the
+    relation) are for "links".
     """
 
     CONFIG = MovieKgConfig
+    VERSION = tfds.core.Version("1.1.0")  # 1.1: groups
 
     @classmethod
     def sources(cls, config: MovieKgConfig) -> tuple[builder.Source, ...]:
@@ -99,6 +101,7 @@ class MovieKg(builder.RawBuilder):
             "relation": builder.array(None, dtype=np.int32),
             "plot": builder.text(),
             "poster": builder.array(*POSTER, dtype=np.uint8),
+            "group": builder.text(),
             **question_features(),
         }
 
@@ -113,6 +116,7 @@ class MovieKg(builder.RawBuilder):
             "name": NAME,
             "task": "links",
             "modalities": ["film", "plot", "poster", "relation"],
+            "grouped_by": "film",
             "source": "built from github.com/vectorsss/movielens_100k_1m_extension@06f84de (OMDb) "
             "and github.com/antonsteenvoorden/ml1m-images@1d45057; genres are MovieLens'",
             "licence": "MovieLens: research only, no redistribution, no commercial use; plots from "
@@ -247,6 +251,7 @@ def _examples(
         film, relation = question.pop("head"), question["label_group"]
         yield question | {
             "id": f"{split}-{row}-{film}-{relation}",
+            "group": str(film),
             "film": known_id(film, seen),
             "relation": np.array([relation], np.int32),
             "plot": plots[film],

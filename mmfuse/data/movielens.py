@@ -72,10 +72,11 @@ class Movielens(builder.RawBuilder):
     [0, 32, 3]. With a rating as ``label`` these are the film's, and ``item`` int32 [1] is its id,
     or [0] if training has no rating of it. With the task "top" ``label`` is the film; ``history``
     int32 [K] are the last K films of training that the user liked, ``genre`` is their mean, and
-    plot and poster are those of the last one: none of them tells the answer.
+    plot and poster are those of the last one: none of them tells the answer. ``group``: the user.
     """
 
     CONFIG = MovielensConfig
+    VERSION = tfds.core.Version("1.1.0")  # 1.1: groups
 
     @classmethod
     def sources(cls, config: MovielensConfig) -> tuple[builder.Source, ...]:
@@ -93,6 +94,7 @@ class Movielens(builder.RawBuilder):
             "profile": builder.array(None),
             "genre": builder.array(None),
             "plot": builder.text(),
+            "group": builder.text(),
             "poster": builder.array(None, *self.builder_config.poster[1:], dtype=np.uint8),
             "label": builder.array(dtype=np.int64 if ranked else np.float32),
         } | (
@@ -118,6 +120,7 @@ class Movielens(builder.RawBuilder):
         return {
             "name": NAME,
             "task": TASKS[config.task],
+            "grouped_by": "user",
             "modalities": sorted(
                 ("user", "history" if ranked else "item", "profile", "genre", "plot", "poster")
             ),
@@ -204,6 +207,7 @@ def rated(ratings: sources.Ratings, split: np.ndarray, place: int) -> Iterator[d
         user, item = int(ratings.user[row]), int(ratings.item[row])
         yield {
             "id": str(row),
+            "group": str(user),
             "user": known_id(user, users),
             "item": known_id(item, items),
             "profile": ratings.profile[user],
@@ -224,6 +228,7 @@ def liked(ratings: sources.Ratings, split: np.ndarray, place: int) -> Iterator[d
         genre = ratings.genre[history].mean(0) if history else np.zeros_like(ratings.genre[0])
         yield {
             "id": str(row),
+            "group": str(user),
             "user": known_id(user, users),
             "history": np.array(history, np.int32),
             "profile": ratings.profile[user],
