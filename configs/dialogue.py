@@ -111,9 +111,11 @@ def turns(task):
     config.head = {"features": FEATURES, "embed": 64}
     config.conditions.features = "words of the turns so far, and seven dots of four numbers"
     config.conditions.split = "upstream: the own turns of 5408 / 1352 / 1350 sides"
-    config.train.update(epochs=8, batch=64, lr=3e-3 if task == "response" else 2e-3)
+    config.train.update(epochs=8, batch=64)
     kept = ("dialogue only", "view only", "concat", "cross-attention both ways")
     config.rows = {name: config.rows[name] for name in kept}
+    if task == "response":  # ten turns are read for every answer
+        config.train.update(epochs=5, lr=4e-3)
     if task == "generation":
         config.metric = config.train.select = "perplexity"
     return config
