@@ -175,7 +175,7 @@ def digits(target):
         found = {name: found[name] for name in GENERATED}
         config.head = DECODERS[target]
         config.data.builder.update(n_train=12_000, n_valid=1_000, n_test=5_000)
-        config.train.epochs = {"image": 5, "sound": 8, "word": 8}[target]
+        config.train.epochs = 8 if target == "word" else 5
     config.rows = ConfigDict(found)
     return config
 
